@@ -1,0 +1,1 @@
+"""Pages, who holds them, how they are found again and which go first."""
