@@ -1,0 +1,169 @@
+"""Builds an engine from settings: model, pool, warm-up, and everything between.
+
+Knows the order in which things must come up and what refuses to load. Does not know the server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from folio_backend.admission import Admission, AdmissionLimits
+from folio_backend.cache.eviction import STRATEGIES
+from folio_backend.cache.kv_cache import KVCache
+from folio_backend.cache.page_store import PageCount, PageStore
+from folio_backend.cache.prefix_key import PrefixKeys, digest_of
+from folio_backend.engine import Engine, EngineParts
+from folio_backend.errors import ConfigurationError
+from folio_backend.metrics import MetricsRecorder
+from folio_backend.model_check import check_by_trial, check_configuration, head_dim, num_kv_heads
+from folio_backend.model_runner import ModelRunner
+from folio_backend.pool_size import num_pages_within
+from folio_backend.scheduler import Scheduler
+from folio_backend.sessions import SessionRegistry
+from folio_backend.text_tokenizer import TextTokenizer
+from folio_backend.weights import resolve_model, weights_digest
+from folio_kernels.codecs import codec_named
+from folio_kernels.layout import PAGE_SIZE, PageLayout
+from folio_kernels.operations import operations_for
+from folio_kernels.pool import PagePool
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from folio_backend.config import Settings
+
+Progress = Callable[[str], None]
+
+DEFAULT_MODEL_TOKENS = 8192
+"""The longest history of a model that states no limit of its own."""
+
+
+def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Progress) -> Engine:
+    """Loads a model and everything that serves it; the engine's thread is not started yet.
+
+    Args:
+        settings: what to serve and how.
+        device: where.
+        progress: told in a sentence what is being done, since some of it takes a minute.
+
+    Raises:
+        ConfigurationError: a setting, or the model itself, cannot be served.
+    """
+    assert settings.model is not None
+    cache_dir = None if settings.weights_cache_dir is None else Path(settings.weights_cache_dir)
+    folder = resolve_model(settings.model, cache_dir, progress)
+    model = _load_model(folder, settings, device, progress)
+    layout = _layout(model, settings)
+    pool = _allocate(layout, settings, device)
+    operations = operations_for(pool, compiled=settings.compile)
+    progress(f"compiling attention for codec {layout.codec.name}" if settings.compile else "compilation is off")
+    operations.warm_up(int(model.config.get_text_config().num_attention_heads))
+    num_pages = PageCount(pool.num_raw_pages, pool.num_sealed_pages)
+    store = PageStore(num_pages, STRATEGIES[settings.strategy]())
+    cache = KVCache(store, settings.sink_pages)
+    return Engine(_parts(ModelRunner(model, operations), cache, settings, folder))
+
+
+def _load_model(
+    folder: Path, settings: Settings, device: Literal["cpu", "cuda"], progress: Progress
+) -> PreTrainedModel:
+    progress(f"loading {folder.name}")
+    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
+        folder, dtype="auto", local_files_only=True, use_safetensors=True
+    )
+    check_configuration(model.config)
+    stored = str(model.dtype).removeprefix("torch.")
+    dtype = getattr(torch, settings.resolved_dtype(device, stored))  # type: ignore[arg-type]
+    model.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
+    progress("comparing paged attention with the model's own")
+    check_by_trial(model)
+    return model
+
+
+def _layout(model: PreTrainedModel, settings: Settings) -> PageLayout:
+    model_dtype = str(model.dtype).removeprefix("torch.")
+    return PageLayout(
+        num_layers=int(model.config.get_text_config().num_hidden_layers),
+        num_kv_heads=num_kv_heads(model.config),
+        head_dim=head_dim(model.config),
+        codec=codec_named(settings.codec),
+        raw_dtype=getattr(torch, settings.resolved_cache_dtype(model_dtype)),  # type: ignore[arg-type]
+    )
+
+
+def _allocate(layout: PageLayout, settings: Settings, device: Literal["cpu", "cuda"]) -> PagePool:
+    limit_bytes = settings.memory_limit_bytes(device)
+    if limit_bytes is None:
+        limit_bytes = int(0.8 * torch.cuda.mem_get_info()[0])
+    count = num_pages_within(
+        layout,
+        limit_bytes,
+        max_running=settings.max_running_requests,
+        max_step_tokens=settings.max_step_tokens,
+        max_tokens=settings.max_tokens,
+    )
+    return PagePool(layout, count.raw, count.sealed, device)
+
+
+def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path) -> EngineParts:
+    config = runner.model.config
+    limits = AdmissionLimits(
+        max_model_tokens=_max_model_tokens(runner.model, settings),
+        max_step_tokens=settings.max_step_tokens,
+        max_queued=settings.max_queued_requests,
+        max_running=settings.max_running_requests,
+    )
+    sessions = SessionRegistry(cache, settings.max_sessions)
+    tokenizer = TextTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True), _eos_ids(runner.model))
+    weights, pages = weights_digest(folder), _format_digest(runner, settings)
+    secret = b"" if settings.tenant_secret is None else settings.tenant_secret.get_secret_value().encode()
+
+    def prefix_keys(tenant: str) -> PrefixKeys:
+        return PrefixKeys(secret + b"\0" + tenant.encode(), weights, pages)
+
+    return EngineParts(
+        runner=runner,
+        cache=cache,
+        scheduler=Scheduler(cache, settings.max_running_requests, settings.max_step_tokens),
+        sessions=sessions,
+        admission=Admission(cache, sessions, tokenizer, prefix_keys, limits),
+        tokenizer=tokenizer,
+        recorder=MetricsRecorder(),
+        max_model_tokens=limits.max_model_tokens,
+        vocabulary_size=int(config.get_text_config().vocab_size),
+    )
+
+
+def _format_digest(runner: ModelRunner, settings: Settings) -> bytes:
+    """Digest of everything but weights and tokens that changes a page's bytes."""
+    layout, text = runner.operations.pool.layout, runner.model.config.get_text_config()
+    return digest_of(
+        model_dtype=runner.model.dtype,
+        cache_dtype=layout.raw_dtype,
+        codec=layout.codec,
+        page_size=PAGE_SIZE,
+        sink_pages=settings.sink_pages,
+        rope=getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None),
+        retention="all",
+        adapter="none",
+    )
+
+
+def _max_model_tokens(model: PreTrainedModel, settings: Settings) -> int:
+    own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    chosen = settings.max_model_length
+    if own is not None and chosen is not None and chosen > own:
+        raise ConfigurationError(f"max_model_length is {chosen}; allowed: at most the model's own {own}.")
+    return int(chosen or own or DEFAULT_MODEL_TOKENS)
+
+
+def _eos_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    given: int | list[int] | None = getattr(model.generation_config, "eos_token_id", None)
+    if given is None:
+        return ()
+    return tuple(given) if isinstance(given, list) else (int(given),)
