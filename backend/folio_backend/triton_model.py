@@ -1,0 +1,293 @@
+"""What the server loads: the one place that speaks the server's own types.
+
+Translates requests into plain values, answers into tensors, and every error once. Does not know how anything is
+served (`generate_service`, `attention_service`).
+"""
+
+from __future__ import annotations
+
+import json
+import locale
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import triton_python_backend_utils as pb_utils
+
+from folio_backend.cancel_watch import CancelWatch
+from folio_backend.config import Settings
+from folio_backend.errors import ConfigurationError, FolioError, Internal, InvalidArgument
+from folio_backend.metric_definitions import VLLM_ALIASES
+from folio_backend.metrics_publisher import MetricsPublisher
+from folio_backend.model_signature import (
+    GENERATE_INPUTS,
+    GENERATE_OUTPUTS,
+    attention_inputs,
+    attention_outputs,
+)
+from folio_backend.outbox import Outbox
+from folio_backend.request import GenerateRequest, Operation, OutputOptions
+from folio_backend.response_tensors import response_tensors
+from folio_backend.responses import GenerateResponse
+from folio_backend.server_request import ServerRequest, Tensors
+from folio_backend.snapshot_thread import SnapshotThread
+from folio_backend.triton_metrics import TritonMetricSink
+
+if TYPE_CHECKING:
+    from folio_backend.attention_service import AttentionService
+    from folio_backend.generate_service import GenerateService
+
+
+class TritonPythonModel:
+    """A model of the folio backend."""
+
+    @staticmethod
+    def auto_complete_config(auto_complete_model_config: Any) -> Any:
+        """Fills in inputs, outputs and the transaction policy, so that a few lines of config.pbtxt are enough."""
+        config = auto_complete_model_config.as_dict()
+        settings = Settings.load(_parameters(config), os.environ)
+        if settings.task == "generate":
+            inputs, outputs = GENERATE_INPUTS, GENERATE_OUTPUTS
+            auto_complete_model_config.set_max_batch_size(0)
+            auto_complete_model_config.set_model_transaction_policy({"decoupled": True})
+        else:
+            assert settings.num_heads is not None
+            assert settings.num_kv_heads is not None
+            assert settings.head_dim is not None
+            dtype = settings.resolved_dtype("cpu", "float32")
+            inputs = attention_inputs(settings.num_heads, settings.num_kv_heads, settings.head_dim, dtype)
+            outputs = attention_outputs(settings.num_heads, settings.head_dim, dtype)
+        _add_missing(config["input"], inputs, auto_complete_model_config.add_input)
+        _add_missing(config["output"], outputs, auto_complete_model_config.add_output)
+        return auto_complete_model_config
+
+    def initialize(self, args: Mapping[str, str]) -> None:
+        """Loads, compiles and warms up; the model is ready when this returns."""
+        _check_numpy()
+        # The stub runs in the C locale, where Python reads the compiler's files as ASCII.
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+        config = json.loads(args["model_config"])
+        settings = Settings.load(_parameters(config), os.environ)
+        device = _device(settings, args)
+        self._log = pb_utils.Logger
+        self._server = self._load(settings, device)
+        service = self._server.service
+        self._snapshots = SnapshotThread(service.recorder, service.snapshot, settings.metrics_interval_s)
+        self._publisher = _publisher(args, settings, service, self._report_error)
+        self._snapshots.start()
+        if self._publisher is not None:
+            self._publisher.start()
+        self._report("ready")
+
+    def _load(self, settings: Settings, device: Literal["cpu", "cuda"]) -> _GenerateServer | _AttentionServer:
+        """Each model is a process of its own and imports only what its task needs: transformers takes seconds."""
+        if settings.task == "generate":
+            from folio_backend.generate_service import GenerateService  # noqa: PLC0415 - see above
+
+            return _GenerateServer(GenerateService(settings, device, self._report), self._report_error)
+        from folio_backend.attention_service import AttentionService  # noqa: PLC0415 - see above
+
+        return _AttentionServer(AttentionService(settings, device, self._report))
+
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
+        """Takes a batch of requests; never blocks on a generation."""
+        return self._server.execute(requests)
+
+    def finalize(self) -> None:
+        """Finishes what runs and stops."""
+        self._server.close()
+        self._snapshots.stop()
+        if self._publisher is not None:
+            self._publisher.stop()
+
+    def _report(self, sentence: str) -> None:
+        self._log.log_info(f"[folio] {sentence}")
+
+    def _report_error(self, error: Exception) -> None:
+        self._log.log_error(f"[folio] {type(error).__name__}: {error}")
+
+
+class _GenerateServer:
+    """A generate service behind decoupled requests."""
+
+    def __init__(self, service: GenerateService, on_error: Callable[[Exception], None]) -> None:
+        self.service = service
+        self._outbox = Outbox(on_error)
+        self._watch = CancelWatch(on_error)
+        self._outbox.start()
+        self._watch.start()
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        """Answers operations and refusals at once, and queues the rest."""
+        for request in requests:
+            sender = request.get_response_sender()
+            try:
+                self._start(self.service.parse(_plain(request)), sender)
+            except FolioError as error:
+                self.service.count_rejection(error)
+                sender.send(_error_response(error), flags=_final())
+            except Exception as error:  # noqa: BLE001 - a fault of ours belongs to this request alone
+                sentence = f"The backend failed on this request ({type(error).__name__})."
+                sender.send(_error_response(Internal(sentence)), flags=_final())
+
+    def _start(self, parsed: GenerateRequest | Operation, sender: Any) -> None:
+        if isinstance(parsed, Operation):
+            sender.send(_response(self.service.operate(parsed)), flags=_final())
+            return
+        channel = _Channel(sender, parsed.output, self._outbox, self._watch)
+        generation = self.service.generate(parsed, channel)
+        channel.watch(lambda: self.service.cancel(generation))
+
+    def close(self) -> None:
+        """Finishes what runs."""
+        self.service.close()
+        self._watch.stop()
+        self._outbox.stop()
+
+
+class _Channel:
+    """A request's way back to its client."""
+
+    def __init__(self, sender: Any, wanted: OutputOptions, outbox: Outbox, watch: CancelWatch) -> None:
+        self._sender = sender
+        self._wanted = wanted
+        self._outbox = outbox
+        self._watch = watch
+        self._lock = threading.Lock()
+        self._is_ended = False
+
+    def send(self, response: GenerateResponse) -> None:
+        if response.is_final:
+            self._end()
+        self._outbox.put(lambda: self._send_now(response))
+
+    def fail(self, error: FolioError) -> None:
+        self._end()
+        self._outbox.put(lambda: self._sender.send(_error_response(error), flags=_final()))
+
+    def watch(self, on_cancel: Callable[[], None]) -> None:
+        """Has the client's leaving noticed, unless everything is said already."""
+        with self._lock:
+            if not self._is_ended:
+                self._watch.watch(self, on_cancel)
+
+    def is_cancelled(self) -> bool:
+        with self._lock:
+            return not self._is_ended and bool(self._sender.is_cancelled())
+
+    def _end(self) -> None:
+        with self._lock:
+            self._is_ended = True
+            self._watch.forget(self)
+
+    def _send_now(self, response: GenerateResponse) -> None:
+        tensors = _response(response_tensors(response, self._wanted))
+        self._sender.send(tensors, flags=_final() if response.is_final else 0)
+
+
+class _AttentionServer:
+    """An attention service behind the server's own dynamic batching."""
+
+    def __init__(self, service: AttentionService) -> None:
+        self.service = service
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        """Answers a batch."""
+        answers = self.service.execute([_plain(request) for request in requests])
+        return [_error_response(answer) if isinstance(answer, FolioError) else _response(answer) for answer in answers]
+
+    def close(self) -> None:
+        """Lets the pages go."""
+        self.service.close()
+
+
+def _plain(request: Any) -> ServerRequest:
+    return ServerRequest(
+        inputs={tensor.name(): tensor.as_numpy() for tensor in request.inputs()},
+        parameters=_request_parameters(request),
+        request_id=request.request_id(),
+        correlation_id=request.correlation_id(),
+    )
+
+
+def _plain_or_error(request: Any) -> ServerRequest | FolioError:
+    try:
+        return _plain(request)
+    except FolioError as error:
+        return error
+
+
+def _request_parameters(request: Any) -> dict[str, object]:
+    try:
+        return dict(json.loads(request.parameters() or "{}"))
+    except UnicodeDecodeError:
+        raise InvalidArgument(
+            "The request's parameters are not UTF-8.", field="parameters", allowed="UTF-8 names and values"
+        ) from None
+
+
+def _final() -> int:
+    """The flag of a last response; like the error codes it is not there yet while a configuration is completed."""
+    return int(pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+
+def _response(outputs: Tensors) -> Any:
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, value) for name, value in outputs.items()])
+
+
+def _error_response(error: FolioError) -> Any:
+    return pb_utils.InferenceResponse(
+        error=pb_utils.TritonError(error.text(), getattr(pb_utils.TritonError, error.code.value))
+    )
+
+
+def _parameters(config: Mapping[str, Any]) -> dict[str, str]:
+    return {name: value["string_value"] for name, value in (config.get("parameters") or {}).items()}
+
+
+def _add_missing(present: Sequence[Mapping[str, Any]], wanted: Sequence[Any], add: Callable[[Any], None]) -> None:
+    names = {tensor["name"] for tensor in present}
+    for tensor in wanted:
+        if tensor["name"] not in names:
+            add(dict(tensor))
+
+
+def _device(settings: Settings, args: Mapping[str, str]) -> Literal["cpu", "cuda"]:
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if args["model_instance_kind"] == "GPU" and torch.cuda.is_available() else "cpu"
+
+
+def _check_numpy() -> None:
+    major = int(np.__version__.split(".")[0])
+    if major > 1:
+        raise ConfigurationError(
+            f"NumPy {np.__version__} is installed; this server's Python stub corrupts every tensor with it; "
+            "allowed: numpy<2."
+        )
+
+
+def _publisher(
+    args: Mapping[str, str],
+    settings: Settings,
+    service: GenerateService | AttentionService,
+    on_error: Callable[[Exception], None],
+) -> MetricsPublisher | None:
+    """The publisher, or None when the server was started without metrics."""
+    labels = {"model": args["model_name"], "version": args["model_version"]}
+    try:
+        return MetricsPublisher(
+            service.recorder,
+            TritonMetricSink(pb_utils),
+            labels,
+            on_error=on_error,
+            interval_s=settings.metrics_interval_s,
+            aliases=VLLM_ALIASES if settings.task == "generate" and settings.vllm_metrics else None,
+        )
+    except pb_utils.TritonModelException as error:
+        if "metrics not supported" not in str(error):
+            raise
+        return None
