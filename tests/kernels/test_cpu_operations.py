@@ -1,0 +1,127 @@
+"""The CPU path against the plain reference in fp64, and against itself, however a sequence is cut."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch._dynamo.utils import counters
+
+from folio_kernels import reference
+from folio_kernels.codecs import CODECS
+from folio_kernels.cpu_operations import CpuOperations
+from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.pool import RAW, SEALED, AttentionBatch, PagePool
+from tests.kernels.paged_histories import NOTHING, random_batch, random_pool
+
+TOLERANCE = 1e-5
+"""fp32 sums of up to a thousand unit-sized terms, in another order."""
+
+MOST_DIFFERING_BYTES = 0.01
+"""The compiler divides in another way: a scale may round to its neighbour in fp16, a code to the next one."""
+
+SHAPES = [(1, 1), (3, 1), (2, 3), (1, 4), (1, 8)]
+"""KV heads and queries per KV head."""
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("head_dim", [64, 128])
+@pytest.mark.parametrize(("num_kv_heads", "group"), SHAPES)
+def test_attention_equals_the_reference(codec: str, head_dim: int, num_kv_heads: int, group: int) -> None:
+    pool = random_pool(codec, num_pages=48, num_kv_heads=num_kv_heads, head_dim=head_dim)
+    lengths, num_new = [1, 63, 64, 65, 1000, 128, 129, 200], [1, 1, 1, 1, 1, 2, 3, 140]
+    batch = random_batch(pool, lengths, num_new)
+    query = torch.randn((sum(num_new), num_kv_heads * group, head_dim), dtype=torch.float64)
+    expected = reference.attend(pool, 1, query, batch, head_dim**-0.5)
+    output = CpuOperations(pool, compiled=False).attend(1, query.float(), batch, head_dim**-0.5)
+    assert (output - expected).abs().max() < TOLERANCE
+
+
+def test_what_unused_slots_and_pages_hold_does_not_matter() -> None:
+    pool = random_pool("none", num_pages=12)
+    batch = random_batch(pool, [130, 70], [1, 8])
+    query = torch.randn((9, 4, 64))
+    operations = CpuOperations(pool, compiled=False)
+    expected = operations.attend(0, query, batch, 0.125)
+    used_raw = {int(page) for page in batch.open_pages.flatten()}
+    used_raw |= {int(page) for page in batch.page_tables[batch.page_kinds == RAW]}
+    used_sealed = {int(page) for page in batch.page_tables[batch.page_kinds == SEALED]}
+    pool.raw[[page for page in range(12) if page not in used_raw]] = torch.nan
+    pool.sealed_field("key_codes")[[page for page in range(12) if page not in used_sealed]] = torch.nan
+    pool.raw[batch.open_pages[0, 0], :, :, :, 2:] = torch.nan
+    pool.raw[batch.open_pages[1, 1], :, :, :, 6:] = torch.nan
+    assert torch.equal(operations.attend(0, query, batch, 0.125), expected)
+
+
+def run_in_chunks(operations: CpuOperations, tokens: torch.Tensor, cuts: list[int]) -> torch.Tensor:
+    """One sequence, appended and attended chunk by chunk; keys, queries and values are all `tokens`."""
+    outputs = []
+    pages: list[int] = []
+    for start, end in zip([0, *cuts], [*cuts, len(tokens)], strict=True):
+        if start == end:
+            continue
+        first, last = start // PAGE_SIZE, (end - 1) // PAGE_SIZE
+        filled = list(range(first, end // PAGE_SIZE))
+        pages += [page for page in filled if page >= len(pages)]
+        chunk = tokens[start:end]
+        operations.append(0, chunk, chunk, torch.arange(start, end))
+        to_seal = torch.tensor([page for page in filled if page > 0], dtype=torch.int64)
+        if len(to_seal):
+            operations.seal(slice(0, 1), to_seal, to_seal)
+        batch = AttentionBatch(
+            query_starts=torch.tensor([0, end - start], dtype=torch.int32),
+            lengths=torch.tensor([end], dtype=torch.int32),
+            page_tables=torch.tensor([pages], dtype=torch.int32).reshape(1, -1),
+            page_kinds=torch.tensor([[SEALED if page else RAW for page in pages]], dtype=torch.int32).reshape(1, -1),
+            open_pages=torch.tensor([list(range(first, last + 1))], dtype=torch.int32),
+            slots=NOTHING,
+            seal_raw=NOTHING,
+            seal_sealed=NOTHING,
+        )
+        outputs.append(operations.attend(0, chunk, batch, 0.125))
+    return torch.cat(outputs)
+
+
+@pytest.mark.parametrize("codec", ["none", "int8", "int4"])
+@given(cuts=st.lists(st.integers(1, 299), max_size=6).map(sorted))
+@settings(deadline=None, max_examples=15)
+def test_attention_is_the_same_however_a_sequence_is_cut(codec: str, cuts: list[int]) -> None:
+    operations = CpuOperations(random_pool(codec, num_pages=5, num_layers=1), compiled=False)
+    tokens = torch.randn((300, 2, 64), generator=torch.Generator().manual_seed(5))
+    whole = run_in_chunks(operations, tokens, [])
+    assert (run_in_chunks(operations, tokens, cuts) - whole).abs().max() < TOLERANCE
+
+
+def warm_pool(codec: str) -> PagePool:
+    return random_pool(codec, num_pages=40, num_kv_heads=3, raw_dtype=torch.float16)
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("codec", ["int8", "int4"])
+def test_no_shape_is_compiled_after_the_warm_up(codec: str) -> None:
+    torch._dynamo.reset()
+    pool = warm_pool(codec)
+    operations = CpuOperations(pool, compiled=True)
+    operations.warm_up(num_heads=9)
+    pool.raw.copy_(warm_pool(codec).raw)
+    pool.sealed.copy_(warm_pool(codec).sealed)
+    compiled = counters["stats"]["unique_graphs"]
+    for lengths, num_new in (
+        ([1], [1]),
+        ([64], [1]),
+        ([500, 65, 7], [1, 1, 1]),
+        ([130], [130]),
+        ([600, 20], [30, 1]),
+        ([64] * 16, [1] * 16),
+    ):
+        batch = random_batch(pool, lengths, num_new)
+        query = torch.randn((sum(num_new), 9, 64))
+        expected = reference.attend(pool, 0, query.double(), batch, 0.125)
+        assert (operations.attend(0, query, batch, 0.125) - expected).abs().max() < TOLERANCE
+    for layers, pages in ((slice(0, 1), [3]), (slice(0, 1), [4, 5, 6]), (slice(None), [7])):
+        expected_bytes = pool.sealed[pages].clone()
+        operations.seal(layers, torch.tensor(pages), torch.tensor(pages))
+        differing = (pool.sealed[pages] != expected_bytes).float().mean()
+        assert differing < MOST_DIFFERING_BYTES
+    assert counters["stats"]["unique_graphs"] == compiled
