@@ -168,10 +168,8 @@ def _draw_sorted(values: torch.Tensor, filters: _Filters, vocabulary_size: int) 
     starts = torch.nn.functional.pad(ends[:, :-1], (1, 0))
     limited_totals = _at(ends, filters.limits.clamp(max=num_values) - 1)
     totals = torch.where(filters.limits <= num_values, limited_totals, filters.totals)
-    is_kept = (
-        (torch.arange(num_values, device=values.device) < filters.limits[:, None])
-        & (values > 0)
-        & (starts < (filters.nuclei * totals)[:, None])
+    is_kept = (torch.arange(num_values, device=values.device) < filters.limits[:, None]) & (
+        starts < (filters.nuclei * totals)[:, None]
     )
     last = (is_kept.sum(dim=-1) - 1).clamp(min=0)
     is_total_known = (filters.limits <= num_values) | (filters.limits == vocabulary_size)
