@@ -76,7 +76,7 @@ def weights_digest(folder: Path) -> bytes:
     for file in files:
         for field in (file.name.encode(), _file_digest(file)):
             digest.update(len(field).to_bytes(8, "little") + field)
-    with contextlib.suppress(PermissionError):  # a folder of somebody else's: computed at every load
+    if os.access(folder, os.W_OK):  # in a folder of somebody else's it is computed at every load
         _write_whole(kept, json.dumps({"files": states, "sha256": digest.hexdigest()}))
     return digest.digest()
 
@@ -135,8 +135,9 @@ def _convert(gguf: Path, target: Path) -> None:
         tokenizer = AutoTokenizer.from_pretrained(**source)
         dequantised = GgufConfig(dequantize=True)
         model = AutoModelForCausalLM.from_pretrained(**source, quantization_config=dequantised, dtype=torch.float32)
-    except (ValueError, KeyError, OSError, NotImplementedError) as error:
-        raise ConfigurationError(f"model file {gguf} cannot be read by transformers: {error}") from error
+    except Exception as error:  # a damaged file makes transformers' reader raise anything
+        cause = f"{type(error).__name__}: {error}"
+        raise ConfigurationError(f"model file {gguf} cannot be read by transformers: {cause}") from error
     model.save_pretrained(target)
     tokenizer.save_pretrained(target)
 

@@ -14,6 +14,7 @@ from folio_kernels.pool import PagePool, hadamard
 from tests.kernels.paged_histories import random_pool
 
 HEAD_DIM = 64
+LOSSY = [codec for codec in CODECS.values() if codec.compresses]
 SCALE_ROUNDING = 2**-10
 """Relative error of a scale or zero kept in fp16, and then some."""
 SMALLEST_SCALE = 2**-24
@@ -41,9 +42,7 @@ def bound(x: torch.Tensor, bits: int, dim: int) -> torch.Tensor:
     return (high - low) / levels * 0.5 + levels * SMALLEST_SCALE + (high - low + largest) * SCALE_ROUNDING
 
 
-@pytest.mark.parametrize(
-    "codec", [codec for codec in CODECS.values() if codec.compresses], ids=lambda codec: codec.name
-)
+@pytest.mark.parametrize("codec", LOSSY, ids=lambda codec: codec.name)
 @given(seed=st.integers(0, 2**32))
 @settings(deadline=None, max_examples=10)
 def test_keys_come_back_within_half_a_step(codec: Codec, seed: int) -> None:
@@ -52,9 +51,7 @@ def test_keys_come_back_within_half_a_step(codec: Codec, seed: int) -> None:
     assert ((decoded - keys).abs() <= bound(keys, codec.key_bits, -2)).all()
 
 
-@pytest.mark.parametrize(
-    "codec", [codec for codec in CODECS.values() if codec.compresses], ids=lambda codec: codec.name
-)
+@pytest.mark.parametrize("codec", LOSSY, ids=lambda codec: codec.name)
 @given(seed=st.integers(0, 2**32))
 @settings(deadline=None, max_examples=10)
 def test_values_lose_no_more_than_without_clipping(codec: Codec, seed: int) -> None:

@@ -42,13 +42,14 @@ def choose_ports(address: str, requested: Ports) -> Ports:
 
 
 def _bind(listener: socket.socket, address: str, port: int, name: str) -> int:
-    """Binds `listener` and returns its port, which nobody else can take until it is closed."""
+    """Has `listener` listen and returns its port, which nobody else can take until it is closed."""
     # As the server does: a port whose last connections are only winding down counts as free.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     candidates = [port] if port else [FREE_RANGE[secrets.randbelow(len(FREE_RANGE))] for _ in range(ATTEMPTS)]
     for candidate in candidates:
         try:
             listener.bind((address, candidate))
+            listener.listen()
         except OSError as error:
             failure = error
         else:
