@@ -16,14 +16,10 @@ from torch.nn.functional import scaled_dot_product_attention
 from folio_kernels import reference
 from folio_kernels.codecs import Codec
 from folio_kernels.layout import PAGE_SIZE
-from folio_kernels.pool import RAW, SEALED, AttentionBatch
+from folio_kernels.pool import SEALED, AttentionBatch
 
 MIN_EXTENT = 2
 """Dimensions that vary from step to step never fall below this: the compiler would specialise on 0 and on 1."""
-
-PACKED_GROUP_TOKENS = 128
-"""Up to this many new tokens the query heads of a group are stacked as rows over their shared KV head; beyond it the
-mask would grow larger than the repeated keys."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ class PrefillPlan:
         stored_ids, stored_kinds: int64 `[pages]`: every page before the last touched one, as stored.
         own_pages: int64 `[touched]`: the raw pages its tokens lie in.
         last_length: how many tokens of the last touched page count.
-        mask: bool `[tokens, (pages + touched) * page_size]`: what each query may read.
+        mask: float32 `[tokens, (pages + touched) * page_size]`: zero where a query may read, else minus infinity.
     """
 
     rows: slice
@@ -153,7 +149,7 @@ def plan_prefill(batch: AttentionBatch, sequence: int) -> PrefillPlan:
         stored_kinds=batch.page_kinds[sequence, :last_page],
         own_pages=batch.open_pages[sequence, : last_page - first_page + 1].long(),
         last_length=length - last_page * PAGE_SIZE,
-        mask=torch.cat([stored_page < own_page, own], 1),
+        mask=torch.where(torch.cat([stored_page < own_page, own], 1), 0.0, -torch.inf),
     )
 
 
@@ -236,44 +232,37 @@ def _merge(sealed: Partials, raw: Partials, merge_table: torch.Tensor) -> torch.
 
 def stored_history(
     raw: torch.Tensor, sealed_keys: torch.Tensor, sealed_values: torch.Tensor, plan: PrefillPlan
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Keys and values a prefill reads, stored pages then its own raw ones: float32 `[kv_heads, length, head_dim]`.
+) -> torch.Tensor:
+    """What a prefill reads: stored pages, then its own raw ones; float32 `[2, kv_heads, length, head_dim]`.
 
     `sealed_keys` and `sealed_values` are its sealed pages, decompressed, in the order of the history.
     """
-    both = []
-    for part, sealed in ((0, sealed_keys), (1, sealed_values)):
-        pages = torch.empty((len(plan.stored_ids), *sealed.shape[1:]))
-        pages[plan.stored_kinds == SEALED] = sealed
-        pages[plan.stored_kinds == RAW] = raw[plan.stored_ids[plan.stored_kinds == RAW], :, part].float()
-        own = raw[plan.own_pages, :, part].float()
-        own[-1, :, plan.last_length :] = 0.0
-        both.append(torch.cat([pages, own]).transpose(0, 1).flatten(1, 2))
-    return both[0], both[1]
+    num_stored, is_sealed = len(plan.stored_ids), plan.stored_kinds == SEALED
+    _, num_kv_heads, page_size, head_dim = sealed_keys.shape
+    pages = torch.empty((2, num_kv_heads, num_stored + len(plan.own_pages), page_size, head_dim))
+    by_page = pages.transpose(1, 2)
+    by_page[0, :num_stored][is_sealed] = sealed_keys
+    by_page[1, :num_stored][is_sealed] = sealed_values
+    by_page[:, :num_stored][:, ~is_sealed] = raw[plan.stored_ids[~is_sealed]].permute(2, 0, 1, 3, 4).float()
+    by_page[:, num_stored:] = raw[plan.own_pages].permute(2, 0, 1, 3, 4)
+    by_page[:, -1, :, plan.last_length :] = 0.0
+    return pages.flatten(2, 3)
 
 
-def prefill_attention(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float
-) -> torch.Tensor:
+def prefill_attention(query: torch.Tensor, history: torch.Tensor, mask: torch.Tensor, scale: float) -> torch.Tensor:
     """Masked attention of one sequence's new tokens.
 
     Args:
         query: `[tokens, heads, head_dim]` float32.
-        keys: `[kv_heads, length, head_dim]` float32.
-        values: as the keys.
-        mask: bool `[tokens, length]`.
+        history: `[keys and values, kv_heads, length, head_dim]` float32.
+        mask: `[tokens, length]` float32, added to the scores.
         scale: what scores are multiplied by.
 
     Returns:
         `[tokens, heads, head_dim]`, values still rotated.
     """
-    num_tokens, num_heads, head_dim = query.shape
-    group = num_heads // keys.shape[0]
-    if num_tokens <= PACKED_GROUP_TOKENS:
-        rows = query.transpose(0, 1).reshape(keys.shape[0], group * num_tokens, head_dim)
-        mask = mask.repeat(group, 1)
-    else:
-        rows = query.transpose(0, 1)
-        keys, values = keys.repeat_interleave(group, 0), values.repeat_interleave(group, 0)
-    output = scaled_dot_product_attention(rows[None], keys[None], values[None], attn_mask=mask, scale=scale)
-    return output.reshape(num_heads, num_tokens, head_dim).transpose(0, 1)
+    num_kv_heads = history.shape[1]
+    grouped = query.transpose(0, 1).unflatten(0, (num_kv_heads, -1))
+    keys, values = history.unsqueeze(2).expand(-1, -1, grouped.shape[1], -1, -1).unbind()
+    output = scaled_dot_product_attention(grouped, keys, values, attn_mask=mask, scale=scale)
+    return output.flatten(0, 1).transpose(0, 1)

@@ -41,18 +41,20 @@ class CpuOperations:
 
     def __init__(self, pool: PagePool, *, compiled: bool) -> None:
         self.pool = pool
-        compile_function: Callable[[Callable[..., Any]], Callable[..., Any]] = (
-            (lambda function: torch.compile(function, fullgraph=True)) if compiled else (lambda function: function)
-        )
-        self._decode_attention = compile_function(decode_attention)
-        self._decode_pages = compile_function(reference.decode_pages)
-        self._encode_pages = compile_function(reference.encode_pages)
+        self._is_compiled = compiled
+        self._decode_attention = self._compile(decode_attention)
+        self._decode_pages = self._compile(reference.decode_pages)
+        # Rounds to fp16 where the plain function does: sealed bytes must not depend on who computed them.
+        self._encode_pages = self._compile(reference.encode_pages, emulate_precision_casts=True)
         views = {name: pool.sealed_field(name) for name in pool.layout.fields}
         self._fields = [
             {name: view[:, layer] for name, view in views.items()} for layer in range(pool.layout.num_layers)
         ]
         self._planned: tuple[AttentionBatch, StepPlan] | None = None
         self._is_warming_up = False
+
+    def _compile(self, function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
+        return torch.compile(function, fullgraph=True, options=options) if self._is_compiled else function
 
     def append(self, layer: int, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor) -> None:
         """See `Operations.append`."""
@@ -62,8 +64,9 @@ class CpuOperations:
         """See `Operations.seal`."""
         raw = self.pool.raw[:, layers][raw_pages]
         leading, pages = raw.shape[:3], _at_least(MIN_EXTENT, raw.flatten(0, 2))
-        self._vary(pages)
-        fields = self._encode_pages(pages[:, 0], pages[:, 1], self.pool.layout.codec)
+        keys, values = pages[:, 0], pages[:, 1]
+        self._vary(keys, values)
+        fields = self._encode_pages(keys, values, self.pool.layout.codec)
         count = leading.numel()
         encoded = {name: values[:count].unflatten(0, leading) for name, values in fields.items()}
         reference.write_fields(self.pool, layers, sealed_pages, encoded)
@@ -102,8 +105,8 @@ class CpuOperations:
         stored = {name: values[chosen] for name, values in self._fields[layer].items()}
         self._vary(*stored.values())
         keys, values = self._decode_pages(stored, self.pool.layout.codec)
-        keys, values = stored_history(self.pool.raw[:, layer], keys[: len(pages)], values[: len(pages)], plan)
-        return prefill_attention(query, keys, values, plan.mask, scale)
+        history = stored_history(self.pool.raw[:, layer], keys[: len(pages)], values[: len(pages)], plan)
+        return prefill_attention(query, history, plan.mask, scale)
 
     @torch.inference_mode()
     def warm_up(self, num_heads: int) -> None:
