@@ -85,7 +85,7 @@ def _given_fields(
             raise InvalidArgument(f"There is no input {shown}.", field=shown, allowed=allowed)
         given[name] = REQUEST_FIELDS[name].read_tensor(tensor, limits)
     for name, value in parameters.items():
-        if name in REQUEST_FIELDS and not _is_front_end_name(name, limits):
+        if name in REQUEST_FIELDS and not is_front_end_name(name, limits):
             read = REQUEST_FIELDS[name].read_parameter(value, limits)
             if given.setdefault(name, read) != read:
                 raise _given_twice(name, "a tensor and a request parameter")
@@ -97,11 +97,11 @@ def _loose_parameters(parameters: Mapping[str, object], limits: RequestLimits) -
     return {
         name: parameter_scalar(shown_name(name), value)
         for name, value in parameters.items()
-        if name not in REQUEST_FIELDS and not _is_front_end_name(name, limits)
+        if name not in REQUEST_FIELDS and not is_front_end_name(name, limits)
     }
 
 
-def _is_front_end_name(name: str, limits: RequestLimits) -> bool:
+def is_front_end_name(name: str, limits: RequestLimits) -> bool:
     own = name in _FRONT_END_NAMES or name.startswith(_FRONT_END_PREFIXES)
     return own or name.lower() in limits.forwarded_headers
 
