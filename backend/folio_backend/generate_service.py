@@ -12,6 +12,7 @@ import torch
 
 from folio_backend import engine_state
 from folio_backend.admin import Admin
+from folio_backend.engine_thread import start_engine
 from folio_backend.errors import FolioError
 from folio_backend.loader import load_engine
 from folio_backend.operations import check_admin
@@ -47,7 +48,7 @@ class GenerateService:
     def __init__(self, settings: Settings, device: Literal["cpu", "cuda"], progress: Callable[[str], None]) -> None:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
-        self._engine = load_engine(settings, device, progress)
+        self._engine = start_engine(lambda: load_engine(settings, device, progress))
         self._recompilations = RecompilationCounter()
         parts = self._engine.parts
         self._limits = RequestLimits(
@@ -58,7 +59,6 @@ class GenerateService:
         )
         self._admin = Admin(self._engine, settings.describe(), self._recompilations.count)
         self._admin_token = None if settings.admin_token is None else settings.admin_token.get_secret_value()
-        self._engine.start()
 
     @property
     def recorder(self) -> MetricsRecorder:

@@ -102,6 +102,7 @@ def _loose_parameters(parameters: Mapping[str, object], limits: RequestLimits) -
 
 
 def is_front_end_name(name: str, limits: RequestLimits) -> bool:
+    """Whether a front end adds a parameter of this name itself; it is passed over."""
     own = name in _FRONT_END_NAMES or name.startswith(_FRONT_END_PREFIXES)
     return own or name.lower() in limits.forwarded_headers
 

@@ -53,8 +53,12 @@ class CpuOperations:
         self._planned: tuple[AttentionBatch, StepPlan] | None = None
         self._is_warming_up = False
 
-    def _compile(self, function: Callable[..., Any], **options: bool) -> Callable[..., Any]:
-        return torch.compile(function, fullgraph=True, options=options) if self._is_compiled else function
+    def _compile(
+        self, function: Callable[..., Any], **options: str | int | bool | Callable[..., Any]
+    ) -> Callable[..., Any]:
+        if not self._is_compiled:
+            return function
+        return torch.compile(function, fullgraph=True, options=options)
 
     def append(self, layer: int, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor) -> None:
         """See `Operations.append`."""

@@ -63,8 +63,15 @@ class PagePool:
         return part.unflatten(-1, field.shape)
 
     def copy_raw_page(self, source: int, target: int) -> None:
-        """Copies one raw page within the pool."""
-        self.raw[target].copy_(self.raw[source])
+        """Copies one raw page within the pool.
+
+        On a CPU NumPy does it: torch would make a team of workers for the calling thread (see the CPU operations).
+        """
+        if self.raw.device.type == "cpu":
+            elements = self.raw.view(torch.uint8).numpy()
+            elements[target] = elements[source]
+        else:
+            self.raw[target].copy_(self.raw[source])
 
 
 def hadamard(size: int, device: torch.device | str = "cpu") -> torch.Tensor:

@@ -11,6 +11,7 @@ import os
 import statistics
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from transformers import AutoTokenizer
@@ -18,6 +19,7 @@ from transformers import AutoTokenizer
 from folio_backend.cache.page import PageKind, PageState
 from folio_backend.config import Settings
 from folio_backend.engine import Engine
+from folio_backend.engine_thread import start_engine
 from folio_backend.loader import load_engine
 from folio_backend.weights import cache_folder, resolve_model
 from folio_kernels.codecs import CODECS, codec_named
@@ -50,8 +52,7 @@ def main() -> None:
     figures = size_figures()
     for codec in options.codecs:
         settings = Settings.load({"task": "generate", "model": MODEL, "codec": codec}, {})
-        engine = load_engine(settings, "cpu", _say)
-        engine.start()
+        engine = start_engine(partial(load_engine, settings, "cpu", _say))
         suffix = "" if codec == "int8" else f"_{codec}"
         found = decode_figures(engine, baseline, short, options.repeats)
         found |= session_figures(engine, short, options.repeats, codec)
