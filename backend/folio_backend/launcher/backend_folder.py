@@ -13,6 +13,7 @@ import folio_backend
 import folio_kernels
 from folio_backend.errors import ConfigurationError
 from folio_backend.launcher.locate import STUB_NAME, TritonServer
+from folio_backend.launcher.project_files import project_folder
 
 PACKAGES = {"folio_backend": folio_backend, "folio_kernels": folio_kernels}
 
@@ -25,7 +26,7 @@ def lay_out(target: Path, server: TritonServer) -> None:
     shutil.copy2(server.stub, python / STUB_NAME)
     folio = target / "folio"
     folio.mkdir()
-    shutil.copy2(_model_file(), folio / "model.py")
+    shutil.copy2(project_folder() / "backend/model.py", folio)
     for name, folder in _package_folders().items():
         (folio / name).symlink_to(folder, target_is_directory=True)
 
@@ -43,7 +44,7 @@ def export(target: Path) -> Path:
     if folio.exists():
         raise ConfigurationError(f"{folio} is there already: remove it first, or name another folder.")
     folio.mkdir(parents=True)
-    shutil.copy2(_model_file(), folio / "model.py")
+    shutil.copy2(project_folder() / "backend/model.py", folio)
     for name, folder in _package_folders().items():
         shutil.copytree(folder, folio / name, ignore=shutil.ignore_patterns("__pycache__"))
     return folio
@@ -51,9 +52,3 @@ def export(target: Path) -> Path:
 
 def _package_folders() -> dict[str, Path]:
     return {name: Path(package.__path__[0]) for name, package in PACKAGES.items()}
-
-
-def _model_file() -> Path:
-    """`model.py`: beside the package in a checkout, inside the launcher in an installed wheel."""
-    packaged = Path(__file__).parent / "model.py"
-    return packaged if packaged.exists() else Path(folio_backend.__path__[0]).parent / "model.py"

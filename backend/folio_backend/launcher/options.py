@@ -10,6 +10,7 @@ from pathlib import Path
 
 from folio_backend.errors import ConfigurationError
 from folio_backend.launcher.ports import Ports
+from folio_backend.launcher.project_files import project_folder
 
 DEFAULT_PORTS = Ports(http=8000, grpc=8001, metrics=8002)
 # Arguments of the server that would open an address behind `--host`'s back.
@@ -59,7 +60,7 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
         for name, default in vars(DEFAULT_PORTS).items()
     }
     return Options(
-        model_repositories=tuple(given.model_repository or [_default_repository()]),
+        model_repositories=tuple(given.model_repository or [project_folder() / "model_repository"]),
         address=_numeric_address(given.host),
         ports=Ports(**ports),
         exit_timeout_s=given.exit_timeout_secs,
@@ -118,9 +119,3 @@ def _numeric_address(host: str) -> str:
     except OSError as error:
         raise ConfigurationError(f"--host {host} is unknown here: name an address of this machine.") from error
     return str(found[0][4][0])
-
-
-def _default_repository() -> Path:
-    """A checkout's own models, else those of the working folder."""
-    checkout = Path(__file__).resolve().parents[3] / "model_repository"
-    return checkout if checkout.is_dir() else Path("model_repository").resolve()
