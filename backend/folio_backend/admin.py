@@ -93,8 +93,8 @@ class Admin:
             source, target = copied
             self._engine.parts.runner.operations.pool.copy_raw_page(source.page_id, target.page_id)
         fork = Session(operation.tenant, new_id, table, num_turns=session.num_turns)
+        sessions.set_history(fork, list(session.token_ids))  # first: adding may close the source and free its pages
         sessions.add(fork)
-        sessions.set_history(fork, list(session.token_ids))
         return self._description(fork)
 
     def _truncate(self, operation: Operation) -> Answer:

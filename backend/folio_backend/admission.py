@@ -32,6 +32,10 @@ class AdmissionLimits:
     max_running: int
 
 
+NUM_CONTEXT_TOKENS = 4
+"""Prompt tokens before the first sampled one: some tokenizers drop the space of a text's first word."""
+
+
 class Admission:
     """Makes generations of requests.
 
@@ -147,7 +151,11 @@ class Admission:
             table=PageTable(self._prefix_keys(generation.request.tenant)) if session is None else session.table,
             seed=secrets.randbits(63) if sampling.seed is None else sampling.seed,
             text_stream=TextStream(
-                decode, sampling.stop, sampling.include_stop_str_in_output, min_tokens=sampling.min_tokens
+                decode,
+                sampling.stop,
+                sampling.include_stop_str_in_output,
+                min_tokens=sampling.min_tokens,
+                context_token_ids=token_ids[-NUM_CONTEXT_TOKENS:],
             ),
         )
 

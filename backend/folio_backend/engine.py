@@ -11,43 +11,22 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 
-from folio_backend.admission import Admission
-from folio_backend.cache.kv_cache import KVCache
 from folio_backend.choice_ending import accept_token
+from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import Cancelled, FolioError, Internal, Unavailable
 from folio_backend.generation import Choice, Generation, Prompt, ResponseChannel
-from folio_backend.metrics import MetricsRecorder
-from folio_backend.model_runner import ModelRunner
 from folio_backend.request import GenerateRequest
 from folio_backend.responses import Responder
 from folio_backend.sampler import SampledToken, SamplingRow, sample
-from folio_backend.scheduler import Schedule, Scheduler
-from folio_backend.sessions import SessionRegistry
+from folio_backend.scheduler import Schedule
 from folio_backend.step import StepSequence, build_step
-from folio_backend.text_tokenizer import TextTokenizer
 from folio_backend.timings import timings_of
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class EngineParts:
-    """What an engine is made of."""
-
-    runner: ModelRunner
-    cache: KVCache
-    scheduler: Scheduler
-    sessions: SessionRegistry
-    admission: Admission
-    tokenizer: TextTokenizer
-    recorder: MetricsRecorder
-    max_model_tokens: int
-    vocabulary_size: int
 
 
 class Engine:
@@ -66,11 +45,12 @@ class Engine:
         self._is_draining = False
         self._is_stopped = False
         self._recent_s: deque[float] = deque([1.0], maxlen=16)
-        self._thread = threading.Thread(target=self._loop, name="folio-engine", daemon=True)
+        self._is_running = False
 
     def start(self) -> None:
-        """Starts the thread."""
-        self._thread.start()
+        """Runs it on a thread of its own."""
+        self._is_running = True
+        threading.Thread(target=self.run, name="folio-engine", daemon=True).start()
 
     def submit(self, request: GenerateRequest, prompt: Prompt, channel: ResponseChannel) -> Generation:
         """Puts a request into the queue.
@@ -109,15 +89,13 @@ class Engine:
             self._wakeup.wait_for(lambda: not self.live)
 
     def stop(self) -> None:
-        """Ends the thread; what is still live gets an error."""
+        """Ends `run`; what is still live gets an error."""
         with self._wakeup:
             self._is_draining = self._is_stopped = True
             self._wakeup.notify_all()
-        if self._thread.is_alive():
-            self._thread.join()
-        with self._wakeup:
-            for generation in list(self.live):
-                self._fail(generation, Unavailable("The server is shutting down.", reason="draining"))
+            self._wakeup.wait_for(lambda: not self._is_running)
+            while self.live:
+                self._fail(next(iter(self.live)), Unavailable("The server is shutting down.", reason="draining"))
 
     def check_integrity(self) -> None:
         """Checks the pages against every table there is; see `PageStore.check_integrity`."""
@@ -126,13 +104,20 @@ class Engine:
             tables |= {session.table for session in self.parts.sessions}
             self.parts.cache.store.check_integrity(tables)
 
-    def _loop(self) -> None:
-        while not self._is_stopped:
-            self.heartbeat_s = time.time()
-            if self.live:
-                self.step()
-            else:
-                self._rest()
+    def run(self) -> None:
+        """Steps on the calling thread until `stop`."""
+        self._is_running = True
+        try:
+            while not self._is_stopped:
+                self.heartbeat_s = time.time()
+                if self.live:
+                    self.step()
+                else:
+                    self._rest()
+        finally:
+            with self._wakeup:
+                self._is_running = False
+                self._wakeup.notify_all()
 
     def _rest(self) -> None:
         """Waits for work; what has just come to rest is checked once."""
@@ -163,6 +148,8 @@ class Engine:
         with self._wakeup:
             now_s = time.monotonic()
             for generation in list(self.live):
+                if generation not in self.live:
+                    continue  # refused just now: the end of the turn before it was the beginning of its own
                 if generation.cancel_reason is None and generation.deadline_s < now_s:
                     generation.cancel_reason = f"The deadline of {generation.request.deadline_ms} ms has passed."
                 if generation.cancel_reason is not None:
@@ -224,7 +211,10 @@ class Engine:
         generation = choice.generation
         generation.first_token_s = generation.first_token_s or now_s
         generation.last_token_s = now_s
-        accept_token(choice, token, self.parts.tokenizer.eos_token_ids, self.parts.max_model_tokens)
+        try:
+            accept_token(choice, token, self.parts.tokenizer.eos_token_ids, self.parts.max_model_tokens)
+        except Exception as error:  # noqa: BLE001 - a text that cannot be decoded belongs to this request alone
+            return Internal(f"The text failed to decode ({type(error).__name__}).", reason="decode_failure")
         if choice.finish_reason is not None:
             self._retire(choice)
         return None

@@ -17,7 +17,8 @@ from folio_backend.cache.eviction import STRATEGIES
 from folio_backend.cache.kv_cache import KVCache
 from folio_backend.cache.page_store import PageCount, PageStore
 from folio_backend.cache.prefix_key import PrefixKeys, digest_of
-from folio_backend.engine import Engine, EngineParts
+from folio_backend.engine import Engine
+from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import ConfigurationError
 from folio_backend.metrics import MetricsRecorder
 from folio_backend.model_check import check_by_trial, check_configuration, head_dim, num_kv_heads

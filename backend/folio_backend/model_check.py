@@ -66,7 +66,8 @@ def check_configuration(config: PreTrainedConfig) -> None:
 
 def _rope_types(config: PreTrainedConfig) -> list[str]:
     parameters: dict[str, Any] = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    return [str(parameters.get("rope_type", parameters.get("type", "default")))]
+    of_layer_types = [value for value in parameters.values() if isinstance(value, dict)]
+    return [str(each.get("rope_type", each.get("type", "default"))) for each in of_layer_types or [parameters]]
 
 
 def head_dim(config: PreTrainedConfig) -> int:
@@ -98,7 +99,7 @@ def check_by_trial(model: PreTrainedModel) -> None:
     operations = _RecordingOperations(_trial_pool(model))
     try:
         paged = _run_paged(ModelRunner(model, operations), [prompt.tolist() for prompt in prompts])
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError, RuntimeError) as error:
         raise ConfigurationError(f"The model cannot run on pages: {error}") from error
     num_layers = int(model.config.get_text_config().num_hidden_layers)
     if operations.layers != set(range(num_layers)):

@@ -62,7 +62,9 @@ def folio_attention(  # noqa: PLR0917 - transformers calls it so
     Raises:
         ValueError: the model asks for something that would be ignored silently; the text names it.
     """
-    step: AttentionStep = arguments.pop(STEP_ARGUMENT)
+    step: AttentionStep | None = arguments.pop(STEP_ARGUMENT, None)
+    if step is None:
+        raise ValueError(f"attention layer {module.layer_idx} is not given the arguments of the model's forward")
     unknown = sorted(name for name in arguments.keys() - IGNORED_ARGUMENTS if arguments[name] not in (None, False))
     if attention_mask is not None:
         unknown.append("attention_mask")

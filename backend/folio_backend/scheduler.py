@@ -69,7 +69,8 @@ class Scheduler:
         schedule: Schedule = {}
         decoding = [choice for choice in self.running if choice.num_left == 1]
         prefilling = [choice for choice in self.running if choice.num_left > 1]
-        for choice in decoding + prefilling:
+        # One that must run alone goes before all others, or it would wait until they have ended.
+        for choice in sorted(decoding + prefilling, key=lambda choice: choice not in self._alone):
             if choice in self.running:
                 self._schedule_one(choice, schedule)
         while self.waiting and len(self.running) < self._max_running and sum(schedule.values()) < self._max_step_tokens:

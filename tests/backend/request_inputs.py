@@ -45,18 +45,14 @@ def integers(*values: int) -> Any:
 PROMPT = {"text_input": strings("Hi")}
 
 
-def generate(
-    inputs: dict[str, Any], parameters: Mapping[str, object] | None = None, **others: Any
-) -> GenerateRequest:
+def generate(inputs: dict[str, Any], parameters: Mapping[str, object] | None = None, **others: Any) -> GenerateRequest:
     """The request, which must be a good one for text."""
     request = parse_request(inputs, parameters or {}, LIMITS, **others)
     assert isinstance(request, GenerateRequest)
     return request
 
 
-def refusal(
-    inputs: dict[str, Any], parameters: Mapping[str, object] | None = None, **others: Any
-) -> InvalidArgument:
+def refusal(inputs: dict[str, Any], parameters: Mapping[str, object] | None = None, **others: Any) -> InvalidArgument:
     """The error, which there must be."""
     with pytest.raises(InvalidArgument) as caught:
         parse_request(inputs, parameters or {}, LIMITS, **others)

@@ -70,17 +70,13 @@ def test_every_setting_but_the_model_s_own_comes_from_the_environment() -> None:
 
 
 def test_an_empty_variable_counts_as_not_set() -> None:
-    settings = Settings.load(
-        GENERATE, {"KV_CACHE_ADMIN_TOKEN": "", "KV_CACHE_MAX_TOKENS": "", "REDIS_URL": ""}
-    )
+    settings = Settings.load(GENERATE, {"KV_CACHE_ADMIN_TOKEN": "", "KV_CACHE_MAX_TOKENS": "", "REDIS_URL": ""})
     assert settings.admin_token is None
     assert settings.max_tokens is None
 
 
 def test_variables_of_others_are_left_alone() -> None:
-    assert (
-        Settings.load(GENERATE, {"PATH": "/bin", "model": "x", "codec": "int4", "TASK": "y"}).codec == "int8"
-    )
+    assert Settings.load(GENERATE, {"PATH": "/bin", "model": "x", "codec": "int4", "TASK": "y"}).codec == "int8"
 
 
 @pytest.mark.parametrize(
@@ -93,9 +89,7 @@ def test_variables_of_others_are_left_alone() -> None:
         ({}, {"KV_CACHE_MODEL": "x"}, ["environment variable", "'KV_CACHE_MODEL'", "unknown"]),
     ],
 )
-def test_unknown_names_stop_the_load(
-    parameters: dict[str, str], environment: dict[str, str], words: list[str]
-) -> None:
+def test_unknown_names_stop_the_load(parameters: dict[str, str], environment: dict[str, str], words: list[str]) -> None:
     with pytest.raises(ConfigurationError) as refusal:
         Settings.load(GENERATE | parameters, environment)
     assert all(word in str(refusal.value) for word in words), str(refusal.value)

@@ -40,9 +40,7 @@ PROMISED = {
 
 
 def test_every_promised_metric_is_there() -> None:
-    declared = {
-        metric.name: (metric.kind.value, tuple(label.name for label in metric.labels)) for metric in METRICS
-    }
+    declared = {metric.name: (metric.kind.value, tuple(label.name for label in metric.labels)) for metric in METRICS}
     assert declared.items() >= PROMISED.items()
 
 

@@ -158,12 +158,8 @@ def test_readings_add_up_whenever_they_are_taken(events: list[RequestTimings | s
             previous = Counter(readings.totals)
             observed.update(series for series, _ in readings.observations)
     requests = [event for event in events if isinstance(event, RequestTimings)]
-    assert previous[Series(definitions.PROMPT_TOKENS)] == sum(
-        request.num_prompt_tokens for request in requests
-    )
-    assert previous[Series(definitions.CACHED_TOKENS)] == sum(
-        request.num_cached_tokens for request in requests
-    )
+    assert previous[Series(definitions.PROMPT_TOKENS)] == sum(request.num_prompt_tokens for request in requests)
+    assert previous[Series(definitions.CACHED_TOKENS)] == sum(request.num_cached_tokens for request in requests)
     assert previous[Series(definitions.REJECTIONS, ("quota",))] == events.count("quota")
     assert observed[Series(definitions.QUEUE_TIME)] == len(requests)
     num_with_first_token = sum(request.ttft_s is not None for request in requests)
@@ -188,9 +184,7 @@ def test_nothing_is_lost_between_threads() -> None:
     for thread in threads:
         thread.join()
     readings.append(recorder.drain())
-    queue_times = [
-        s for reading in readings for s, _ in reading.observations if s.definition is definitions.QUEUE_TIME
-    ]
+    queue_times = [s for reading in readings for s, _ in reading.observations if s.definition is definitions.QUEUE_TIME]
     assert len(queue_times) == num_threads * num_each
     assert readings[-1].totals[Series(definitions.REJECTIONS, ("overload",))] == num_threads * num_each
     assert readings[-1].totals[Series(definitions.PROMPT_TOKENS)] == 100 * num_threads * num_each

@@ -19,9 +19,7 @@ from folio_backend.metrics_publisher import MetricsPublisher
 
 LABELS = {"model": "smollm2", "version": "1"}
 TIMINGS = RequestTimings(0.5, 1.0, 0.25, 2.0, 0.125, 100, 64, 5, "length")
-SNAPSHOT = EngineSnapshot(
-    3, 4, {("raw", "free"): 10}, 2, {"capacity": 6}, 1, 0, 4_000, 1_000, 2_048, 8_192, 1.5e9
-)
+SNAPSHOT = EngineSnapshot(3, 4, {("raw", "free"): 10}, 2, {"capacity": 6}, 1, 0, 4_000, 1_000, 2_048, 8_192, 1.5e9)
 
 Key = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -218,9 +216,7 @@ def test_counters_are_monotonic_and_sums_match_whatever_the_interleaving(events:
         else:
             publisher.flush()
     publisher.stop()
-    assert all(
-        value > 0 for writes in sink.writes.values() for action, value in writes if action == "increment"
-    )
+    assert all(value > 0 for writes in sink.writes.values() for action, value in writes if action == "increment")
     assert sum(sink.values("kv_cache_requests_total", status="hit")) == events.count("request")
     assert sum(sink.values("kv_cache_requests_total", status="miss")) == events.count("miss")
     assert sum(sink.values("folio_rejections_total", reason="overload")) == events.count("reject")

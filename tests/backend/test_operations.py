@@ -12,9 +12,7 @@ from folio_backend.errors import InvalidArgument
 from folio_backend.operations import OPERATIONS, check_admin, parse_operation
 from folio_backend.request import Operation, RequestLimits
 
-LIMITS = RequestLimits(
-    max_text_bytes=1_000, max_model_tokens=100, vocabulary_size=50, max_choices=4, max_id_bytes=16
-)
+LIMITS = RequestLimits(max_text_bytes=1_000, max_model_tokens=100, vocabulary_size=50, max_choices=4, max_id_bytes=16)
 ARGUMENTS = ["session_id", "new_session_id", "request_id", "num_tokens"]
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -51,9 +49,7 @@ def parsed_or_refused(document: str) -> Operation | InvalidArgument:
         ({"op": "cancel", "session_id": "s1"}, {"session_id": "s1"}),
     ],
 )
-def test_every_operation_accepts_its_arguments(
-    members: dict[str, object], arguments: dict[str, object]
-) -> None:
+def test_every_operation_accepts_its_arguments(members: dict[str, object], arguments: dict[str, object]) -> None:
     operation = parse_operation(json.dumps(members), LIMITS, tenant="acme")
     assert operation == Operation(str(members["op"]), arguments, None, "acme")
 

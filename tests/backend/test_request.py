@@ -42,9 +42,7 @@ def test_every_field_means_the_same_as_a_tensor_and_as_a_request_parameter() -> 
     }
     assert set(tensors) | {"messages", "op"} == set(REQUEST_FIELDS)
     scalars = {name: tensor.item() for name, tensor in tensors.items()}
-    spelled = {
-        name: value.decode() if isinstance(value, bytes) else str(value) for name, value in scalars.items()
-    }
+    spelled = {name: value.decode() if isinstance(value, bytes) else str(value) for name, value in scalars.items()}
     request = generate(tensors)
     assert request == generate({}, scalars)
     assert request == generate({}, spelled)

@@ -77,10 +77,6 @@ def test_no_error_shows_what_the_client_wrote(
     subject: str, content: str, document: str, parameters: dict[str, object], as_tensor: bool
 ) -> None:
     fields = {subject: content, "sampling_parameters": document}
-    inputs = (
-        {name: strings(value.encode("utf-8", "replace")) for name, value in fields.items()}
-        if as_tensor
-        else {}
-    )
+    inputs = {name: strings(value.encode("utf-8", "replace")) for name, value in fields.items()} if as_tensor else {}
     result = outcome(inputs, parameters if as_tensor else {**fields, **parameters})
     assert CANARY not in (result.text() if isinstance(result, InvalidArgument) else repr(result))

@@ -91,9 +91,7 @@ def test_a_bad_tensor_is_refused_by_field(inputs: dict[str, Any], field: str, to
     ],
     ids=lambda value: repr(value)[:50],
 )
-def test_a_bad_request_parameter_is_refused_by_field(
-    parameters: dict[str, object], field: str, told: str
-) -> None:
+def test_a_bad_request_parameter_is_refused_by_field(parameters: dict[str, object], field: str, told: str) -> None:
     error = refusal(PROMPT, parameters)
     assert error.field == field
     assert told in error.sentence

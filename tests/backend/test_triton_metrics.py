@@ -101,9 +101,7 @@ def test_values_reach_the_server() -> None:
         recorder.count_rejection("overload")
         publisher.flush()
     recorder.set_snapshot(
-        EngineSnapshot(
-            3, 4, {("raw", "free"): 10}, 2, {"capacity": 6}, 1, 0, 4_000, 1_000, 2_048, 8_192, 1.5e9
-        )
+        EngineSnapshot(3, 4, {("raw", "free"): 10}, 2, {"capacity": 6}, 1, 0, 4_000, 1_000, 2_048, 8_192, 1.5e9)
     )
     publisher.stop()
     assert server.metric("folio_prompt_tokens_total").value == 200
