@@ -196,8 +196,10 @@ class _AttentionServer:
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """Answers a batch."""
-        answers = self.service.execute([_plain(request) for request in requests])
-        return [_error_response(answer) if isinstance(answer, FolioError) else _response(answer) for answer in answers]
+        plain = [_plain_or_error(request) for request in requests]
+        answers = iter(self.service.execute([given for given in plain if isinstance(given, ServerRequest)]))
+        results = [next(answers) if isinstance(given, ServerRequest) else given for given in plain]
+        return [_error_response(result) if isinstance(result, FolioError) else _response(result) for result in results]
 
     def close(self) -> None:
         """Lets the pages go."""
