@@ -103,7 +103,7 @@ def test_a_cancelled_first_turn_without_a_token_leaves_no_session(new_engine: Ne
     ("request_fields", "num_ids", "field"),
     [
         ({"session_length": 3}, 5, "session_length"),
-        ({}, 2_047, "text_input"),
+        ({}, 4_095, "text_input"),
     ],
 )
 def test_a_refused_turn_changes_nothing(
