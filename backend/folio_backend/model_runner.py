@@ -6,6 +6,7 @@ keyword argument to our attention function, so nothing here is global but that f
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,13 +66,7 @@ def folio_attention(  # noqa: PLR0917 - transformers calls it so
     step: AttentionStep | None = arguments.pop(STEP_ARGUMENT, None)
     if step is None:
         raise ValueError(f"attention layer {module.layer_idx} is not given the arguments of the model's forward")
-    unknown = sorted(name for name in arguments.keys() - IGNORED_ARGUMENTS if arguments[name] not in (None, False))
-    if attention_mask is not None:
-        unknown.append("attention_mask")
-    if dropout:
-        unknown.append("dropout")
-    if unknown:
-        raise ValueError(f"attention layer {module.layer_idx} is called with {', '.join(unknown)}")
+    _refuse_unknown(module, {**arguments, "attention_mask": attention_mask, "dropout": dropout})
     layer, batch = int(module.layer_idx), step.input.attention  # type: ignore[arg-type]
     operations = step.operations
     operations.append(layer, key[0].transpose(0, 1), value[0].transpose(0, 1), batch.slots)
@@ -79,6 +74,14 @@ def folio_attention(  # noqa: PLR0917 - transformers calls it so
         operations.seal(slice(layer, layer + 1), batch.seal_raw, batch.seal_sealed)
     scale = query.shape[-1] ** -0.5 if scaling is None else scaling
     return operations.attend(layer, query[0].transpose(0, 1), batch, scale).unsqueeze(0), None
+
+
+def _refuse_unknown(module: nn.Module, arguments: Mapping[str, Any]) -> None:
+    """Refuses arguments that would change the result if they were heeded."""
+    given = (name for name, value in arguments.items() if isinstance(value, torch.Tensor) or value)
+    unknown = sorted(name for name in given if name not in IGNORED_ARGUMENTS)
+    if unknown:
+        raise ValueError(f"attention layer {module.layer_idx} is called with {', '.join(unknown)}")
 
 
 class ModelRunner:
