@@ -27,7 +27,6 @@ class AdmissionLimits:
     """Bounds that are fixed when the model loads."""
 
     max_model_tokens: int
-    max_step_tokens: int
     max_queued: int
     max_running: int
 

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 
 from folio_backend.attention_sessions import AttentionSessions
 from folio_backend.cache.page import PageKind, PageState
+from folio_backend.cache_stats import cache_stats
 from folio_backend.metrics import EngineSnapshot
 from folio_backend.request import Operation
-from folio_kernels.layout import PAGE_SIZE, PageLayout
+from folio_kernels.layout import PageLayout
 
 Answer = dict[str, object]
 
@@ -74,21 +75,8 @@ def _stats(
     sessions: AttentionSessions, layout: PageLayout, settings: Mapping[str, object], num_recompilations: int
 ) -> Answer:
     state = take_snapshot(sessions, layout, num_recompilations)
-    pages: dict[str, dict[str, int]] = {}
-    for (kind, page_state), count in state.num_pages.items():
-        pages.setdefault(kind, {})[page_state] = count
     return {
-        "sessions": state.num_sessions,
-        "pages": pages,
-        "evictions": dict(state.num_evictions),
-        "recompilations": state.num_recompilations,
-        "memory_usage_bytes": state.memory_usage_bytes,
-        "memory_limit_bytes": state.memory_limit_bytes,
-        "page_size": PAGE_SIZE,
-        "bytes_per_token": layout.sealed_page_bytes / PAGE_SIZE,
-        "bytes_per_token_raw": layout.raw_page_bytes / PAGE_SIZE,
-        "bytes_per_token_fp16": layout.fp16_page_bytes / PAGE_SIZE,
-        "codec": layout.codec.name,
+        **cache_stats(state, layout),
         "max_history_tokens": sessions.max_history_tokens,
         "settings": dict(settings),
     }

@@ -9,9 +9,9 @@ import time
 from collections.abc import Mapping
 
 from folio_backend.cache.page import PageKind, PageState
+from folio_backend.cache_stats import cache_stats
 from folio_backend.engine import Engine
 from folio_backend.metrics import EngineSnapshot
-from folio_kernels.layout import PAGE_SIZE
 
 STALE_HEARTBEAT_S = 60.0
 """A step of a full prefill chunk takes seconds at most; an engine silent for longer hangs."""
@@ -59,23 +59,10 @@ def memory_bytes(engine: Engine) -> int:
 def stats(engine: Engine, settings: Mapping[str, object], num_recompilations: int) -> dict[str, object]:
     """What `op: stats` answers: counts of everything, and how the cache is set up."""
     state, layout = snapshot(engine, num_recompilations), engine.parts.runner.operations.pool.layout
-    pages: dict[str, dict[str, int]] = {}
-    for (kind, page_state), count in state.num_pages.items():
-        pages.setdefault(kind, {})[page_state] = count
     return {
         "requests": {"running": state.num_running, "waiting": state.num_waiting},
-        "sessions": state.num_sessions,
-        "pages": pages,
-        "evictions": dict(state.num_evictions),
+        **cache_stats(state, layout),
         "preemptions": state.num_preemptions,
-        "recompilations": state.num_recompilations,
-        "memory_usage_bytes": state.memory_usage_bytes,
-        "memory_limit_bytes": state.memory_limit_bytes,
-        "page_size": PAGE_SIZE,
-        "bytes_per_token": layout.sealed_page_bytes / PAGE_SIZE,
-        "bytes_per_token_raw": layout.raw_page_bytes / PAGE_SIZE,
-        "bytes_per_token_fp16": layout.fp16_page_bytes / PAGE_SIZE,
-        "codec": layout.codec.name,
         "max_model_tokens": engine.parts.max_model_tokens,
         "settings": dict(settings),
     }

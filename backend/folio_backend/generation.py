@@ -114,7 +114,6 @@ class Generation:
     first_token_s: float | None = None
     last_token_s: float | None = None
     history_s: float | None = None
-    num_reported_cached: bool = False
 
     @property
     def deadline_s(self) -> float:

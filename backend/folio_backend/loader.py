@@ -115,7 +115,6 @@ def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path
     config = runner.model.config
     limits = AdmissionLimits(
         max_model_tokens=_max_model_tokens(runner.model, settings),
-        max_step_tokens=settings.max_step_tokens,
         max_queued=settings.max_queued_requests,
         max_running=settings.max_running_requests,
     )

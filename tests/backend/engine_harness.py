@@ -156,7 +156,7 @@ class EngineHarness:
         self.engine = RecordingEngine(self._parts(size))
 
     def _parts(self, size: EngineSize) -> EngineParts:
-        limits = AdmissionLimits(MAX_MODEL_TOKENS, size.max_step_tokens, size.max_queued, size.max_running)
+        limits = AdmissionLimits(MAX_MODEL_TOKENS, size.max_queued, size.max_running)
 
         def prefix_keys(tenant: str) -> PrefixKeys:
             return PrefixKeys(tenant.encode(), b"weights", b"format")
