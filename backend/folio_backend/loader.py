@@ -22,6 +22,7 @@ from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import ConfigurationError
 from folio_backend.metrics import MetricsRecorder
 from folio_backend.model_check import check_by_trial, check_configuration, head_dim, num_kv_heads
+from folio_backend.model_compilation import compile_layers
 from folio_backend.model_runner import ModelRunner
 from folio_backend.pool_size import num_pages_within
 from folio_backend.scheduler import Scheduler
@@ -64,10 +65,13 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
     operations = operations_for(pool, compiled=settings.compile)
     progress(f"compiling attention for codec {layout.codec.name}" if settings.compile else "compilation is off")
     operations.warm_up(int(model.config.get_text_config().num_attention_heads))
+    runner = ModelRunner(model, operations)
+    if settings.compile:
+        compile_layers(model, runner.warm_up, progress)
     num_pages = PageCount(pool.num_raw_pages, pool.num_sealed_pages)
     store = PageStore(num_pages, STRATEGIES[settings.strategy]())
     cache = KVCache(store, settings.sink_pages)
-    return Engine(_parts(ModelRunner(model, operations), cache, settings, folder))
+    return Engine(_parts(runner, cache, settings, folder))
 
 
 def _load_model(

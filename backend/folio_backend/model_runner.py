@@ -16,6 +16,7 @@ from transformers import AttentionInterface, PreTrainedModel
 
 from folio_backend.step import StepInput
 from folio_kernels.operations import ALL_LAYERS, Operations
+from folio_kernels.pool import AttentionBatch
 
 ATTENTION_NAME = "folio"
 """The name under which transformers knows our attention."""
@@ -35,6 +36,7 @@ class AttentionStep:
     input: StepInput
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator] # pages are chosen in Python, by step
 def folio_attention(  # noqa: PLR0917 - transformers calls it so
     module: nn.Module,
     query: torch.Tensor,
@@ -98,6 +100,14 @@ class ModelRunner:
         self.model = model
         self.operations = operations
 
+    def warm_up(self) -> None:
+        """Runs a step of several tokens and one of a single token, the two kinds that a compiler tells apart.
+
+        What it writes into the pool means nothing: call it before the pool serves anybody.
+        """
+        for num_tokens in (3, 1):
+            self.run(_warm_up_step(num_tokens))
+
     @property
     def vocabulary_size(self) -> int:
         """Entries of a row of logits."""
@@ -122,3 +132,26 @@ class ModelRunner:
             self.operations.seal(ALL_LAYERS, step.seal_after_raw, step.seal_after_sealed)
         logits: torch.Tensor = output.logits[0].float()
         return logits
+
+
+def _warm_up_step(num_tokens: int) -> StepInput:
+    """One sequence of so many tokens, in the pool's first raw page."""
+    positions, nothing = torch.arange(num_tokens), torch.empty(0, dtype=torch.int64)
+    no_pages = torch.empty((1, 0), dtype=torch.int32)
+    return StepInput(
+        token_ids=torch.zeros(num_tokens, dtype=torch.int64),
+        positions=positions,
+        attention=AttentionBatch(
+            query_starts=torch.tensor([0, num_tokens], dtype=torch.int32),
+            lengths=torch.tensor([num_tokens], dtype=torch.int32),
+            page_tables=no_pages,
+            page_kinds=no_pages,
+            open_pages=torch.zeros((1, 1), dtype=torch.int32),
+            slots=positions,
+            seal_raw=nothing,
+            seal_sealed=nothing,
+        ),
+        logits_rows=torch.tensor([num_tokens - 1]),
+        seal_after_raw=nothing,
+        seal_after_sealed=nothing,
+    )

@@ -30,7 +30,8 @@ class DecodePlan:
 
     Attributes:
         rows: `[sequences]`, each sequence's row in the flattened batch.
-        sealed_pages, sealed_rows: `[sealed items]`, page id, and index into `rows`.
+        sealed_pages, sealed_rows: `[sealed items]`, page id, and index into `rows`; None where no history has a
+            sealed page, so that short ones are spared the work.
         raw_pages, raw_rows, raw_lengths: `[raw items]`, besides how many of the page's tokens count.
         merge_table: `[sequences, most items of any]`: each sequence's items, sealed ones counted first, then raw
             ones, then an empty one that fills up short rows.
@@ -38,8 +39,8 @@ class DecodePlan:
     """
 
     rows: torch.Tensor
-    sealed_pages: torch.Tensor
-    sealed_rows: torch.Tensor
+    sealed_pages: torch.Tensor | None
+    sealed_rows: torch.Tensor | None
     raw_pages: torch.Tensor
     raw_rows: torch.Tensor
     raw_lengths: torch.Tensor
@@ -100,15 +101,14 @@ def plan_decode(batch: AttentionBatch, sequences: list[int]) -> DecodePlan:
                 raw.append((page, row, PAGE_SIZE))
         raw.append((int(batch.open_pages[sequence, 0]), row, lengths[sequence] - own_page * PAGE_SIZE))
     merge_table = _merge_table([row for _, row in sealed], [row for _, row, _ in raw], len(sequences))
-    sealed += [(0, 0)] * (MIN_EXTENT - len(sealed))
     raw += [(0, 0, 1)] * (MIN_EXTENT - len(raw))
     rows = [starts[sequence] for sequence in sequences]
     rows += rows[:1] * (MIN_EXTENT - len(rows))
-    sealed_items, raw_items = torch.tensor(sealed).T.contiguous(), torch.tensor(raw).T.contiguous()
+    sealed_items, raw_items = _columns(sealed), torch.tensor(raw).T.contiguous()
     return DecodePlan(
         rows=torch.tensor(rows),
-        sealed_pages=sealed_items[0],
-        sealed_rows=sealed_items[1],
+        sealed_pages=None if sealed_items is None else sealed_items[0],
+        sealed_rows=None if sealed_items is None else sealed_items[1],
         raw_pages=raw_items[0],
         raw_rows=raw_items[1],
         raw_lengths=raw_items[2],
@@ -117,9 +117,16 @@ def plan_decode(batch: AttentionBatch, sequences: list[int]) -> DecodePlan:
     )
 
 
+def _columns(sealed: list[tuple[int, int]]) -> torch.Tensor | None:
+    """Page ids and rows of sealed items as the rows of a padded matrix."""
+    if not sealed:
+        return None
+    return torch.tensor(sealed + [(0, 0)] * (MIN_EXTENT - len(sealed))).T.contiguous()
+
+
 def _merge_table(sealed_rows: list[int], raw_rows: list[int], num_rows: int) -> torch.Tensor:
-    """Each row's items by index, counted with the padding that the two lists are about to get."""
-    num_sealed, num_raw = max(len(sealed_rows), MIN_EXTENT), max(len(raw_rows), MIN_EXTENT)
+    """Each row's items by index, counted with the padding that the two lists get; no sealed item, no padding."""
+    num_sealed, num_raw = len(sealed_rows) and max(len(sealed_rows), MIN_EXTENT), max(len(raw_rows), MIN_EXTENT)
     items: list[list[int]] = [[] for _ in range(max(num_rows, MIN_EXTENT))]
     for index, row in enumerate(sealed_rows):
         items[row].append(index)
@@ -153,24 +160,33 @@ def plan_prefill(batch: AttentionBatch, sequence: int) -> PrefillPlan:
     )
 
 
-def decode_attention(
-    query: torch.Tensor, raw: torch.Tensor, fields: dict[str, torch.Tensor], plan: DecodePlan, codec: Codec
+def decode_attention(  # noqa: PLR0917 - compiled, and called in one place
+    query: torch.Tensor,
+    raw: torch.Tensor,
+    fields: dict[str, torch.Tensor],
+    plan: DecodePlan,
+    codec: Codec,
+    rotation: torch.Tensor | None,
 ) -> torch.Tensor:
     """Attention of one query per sequence over all its pages.
 
     Args:
-        query: `[sequences, kv_heads, group, head_dim]` float32, scaled.
+        query: `[sequences, heads, head_dim]` float32, scaled.
         raw: one layer of the raw pool, `[raw pages, kv_heads, 2, page_size, head_dim]`.
         fields: one layer of the sealed pool by field, `[sealed pages, kv_heads, ...]`.
         plan: the items.
         codec: how sealed pages are stored.
+        rotation: what turns values back, where the codec rotates them.
 
     Returns:
-        float32 of the query's shape, values still rotated.
+        float32 of the query's shape.
     """
-    sealed_partials = _sealed_partials(query, fields, plan, codec)
-    raw_partials = _raw_partials(query, raw, plan)
-    return _merge(sealed_partials, raw_partials, plan.merge_table)
+    grouped = query.unflatten(1, (raw.shape[1], -1))
+    partials = [_raw_partials(grouped, raw, plan), _empty_item(grouped)]
+    if plan.sealed_pages is not None:
+        partials.insert(0, _sealed_partials(grouped, fields, plan, codec))
+    output = _merge(partials, plan.merge_table).flatten(1, 2)
+    return output if rotation is None else output @ rotation
 
 
 Partials = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
@@ -217,14 +233,15 @@ def _batched(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
     return torch.bmm(left.flatten(0, 1), right.flatten(0, 1)).unflatten(0, left.shape[:2])
 
 
-def _merge(sealed: Partials, raw: Partials, merge_table: torch.Tensor) -> torch.Tensor:
+def _empty_item(query: torch.Tensor) -> Partials:
+    """An item that counts for nothing."""
+    shape = (1, *query.shape[1:])
+    return query.new_full(shape[:-1], -torch.inf), query.new_zeros(shape[:-1]), query.new_zeros(shape)
+
+
+def _merge(partials: list[Partials], merge_table: torch.Tensor) -> torch.Tensor:
     """Adds up each sequence's items, weighted by how far its largest score lies above theirs."""
-    empty = (
-        torch.full_like(raw[0][:1], -torch.inf),
-        torch.zeros_like(raw[1][:1]),
-        torch.zeros_like(raw[2][:1]),
-    )
-    parts = [torch.cat(three) for three in zip(sealed, raw, empty, strict=True)]
+    parts = [torch.cat(kind) for kind in zip(*partials, strict=True)]
     largest, total, output = (part[merge_table] for part in parts)
     weights = (largest - largest.amax(1, keepdim=True)).exp()
     return (weights.unsqueeze(-1) * output).sum(1) / (weights * total).sum(1).unsqueeze(-1)

@@ -26,7 +26,7 @@ from folio_kernels.cpu_attention import (
 from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.pool import RAW, SEALED, AttentionBatch, PagePool
 
-WARM_UP_LENGTHS = ((1, 65, 450, 715, 130), (100,), (130, 70))
+WARM_UP_LENGTHS = ((1, 65, 450, 715, 130), (100,), (130, 70), (64, 5, 7), (1,))
 """Histories of the warm-up's decode steps. The first compiles: no two extents of its items may be equal, or the
 compiler takes them for one and compiles again when they differ."""
 
@@ -78,14 +78,13 @@ class CpuOperations:
     def attend(self, layer: int, query: torch.Tensor, batch: AttentionBatch, scale: float) -> torch.Tensor:
         """See `Operations.attend`."""
         plan = self._plan(batch)
+        if plan.decode is not None and not plan.prefills:
+            return self._decode(layer, query, plan.decode, scale).to(query.dtype)
         output = torch.empty(query.shape)
         if plan.decode is not None:
-            rows = plan.decode.rows[: plan.decode.num_sequences]
-            output[rows] = self._decode(layer, query, plan.decode, scale)
+            output[plan.decode.rows[: plan.decode.num_sequences]] = self._decode(layer, query, plan.decode, scale)
         for prefill in plan.prefills:
             output[prefill.rows] = self._prefill(layer, query[prefill.rows].float(), prefill, scale)
-        if self.pool.rotation is not None:
-            output = output @ self.pool.rotation
         return output.to(query.dtype)
 
     def _plan(self, batch: AttentionBatch) -> StepPlan:
@@ -95,13 +94,15 @@ class CpuOperations:
         return self._planned[1]
 
     def _decode(self, layer: int, query: torch.Tensor, plan: DecodePlan, scale: float) -> torch.Tensor:
-        grouped = (query[plan.rows].float() * scale).unflatten(1, (self.pool.layout.num_kv_heads, -1))
-        self._vary(grouped, plan.sealed_pages, plan.sealed_rows, plan.raw_pages, plan.raw_rows, plan.raw_lengths)
+        rows = query[plan.rows].float() * scale
+        self._vary(rows, plan.raw_pages, plan.raw_rows, plan.raw_lengths)
+        if plan.sealed_pages is not None and plan.sealed_rows is not None:
+            self._vary(plan.sealed_pages, plan.sealed_rows)
         self._vary(plan.merge_table, dims=(0, 1))
         output: torch.Tensor = self._decode_attention(
-            grouped, self.pool.raw[:, layer], self._fields[layer], plan, self.pool.layout.codec
+            rows, self.pool.raw[:, layer], self._fields[layer], plan, self.pool.layout.codec, self.pool.rotation
         )
-        return output[: plan.num_sequences].flatten(1, 2)
+        return output[: plan.num_sequences]
 
     def _prefill(self, layer: int, query: torch.Tensor, plan: PrefillPlan, scale: float) -> torch.Tensor:
         pages = plan.stored_ids[plan.stored_kinds == SEALED]
@@ -110,7 +111,8 @@ class CpuOperations:
         self._vary(*stored.values())
         keys, values = self._decode_pages(stored, self.pool.layout.codec)
         history = stored_history(self.pool.raw[:, layer], keys[: len(pages)], values[: len(pages)], plan)
-        return prefill_attention(query, history, plan.mask, scale)
+        output = prefill_attention(query, history, plan.mask, scale)
+        return output if self.pool.rotation is None else output @ self.pool.rotation
 
     @torch.inference_mode()
     def warm_up(self, num_heads: int) -> None:
