@@ -52,10 +52,13 @@ class FolioError(Exception):
         self.reason = reason or type(self).__name__.lower()
 
     def text(self) -> str:
-        """The sentence, then the details as JSON, as far as each applies."""
+        """The sentence, then the details as JSON, as far as each applies.
+
+        The code is among them: HTTP answers 400 whatever it is, and a stream of responses shows no code at all.
+        """
         details = {"field": self.field, "allowed": self.allowed, "retry_after_ms": self.retry_after_ms}
         given = {name: value for name, value in details.items() if value is not None}
-        return f"{self.sentence} {json.dumps(given)}" if given else self.sentence
+        return f"{self.sentence} {json.dumps({'code': self.code.value, **given})}"
 
 
 class InvalidArgument(FolioError):

@@ -37,8 +37,8 @@ def test_every_code_of_the_server_can_be_answered() -> None:
     assert {error.code for error in FolioError.__subclasses__()} == set(ErrorCode)
 
 
-def test_text_is_the_sentence_alone_without_details() -> None:
-    assert NotFound("There is no such session.").text() == "There is no such session."
+def test_text_without_details_still_tells_the_code() -> None:
+    assert NotFound("There is no such session.").text() == 'There is no such session. {"code": "NOT_FOUND"}'
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_text_ends_with_the_details_that_apply(details: dict[str, object]) -> No
     text = Unavailable("The queue is full.", **details).text()  # type: ignore[arg-type]
     sentence, _, document = text.partition(" {")
     assert sentence == "The queue is full."
-    assert json.loads("{" + document) == details
+    assert json.loads("{" + document) == {"code": "UNAVAILABLE", **details}
 
 
 def test_details_stay_one_line_of_ascii_whatever_the_field_is_called() -> None:
     text = InvalidArgument("There is no such field.", field='a"\n\u2028é').text()
     assert text.isascii()
     assert text.isprintable()
-    assert json.loads(text[text.index("{") :]) == {"field": 'a"\n\u2028é'}
+    assert json.loads(text[text.index("{") :]) == {"code": "INVALID_ARG", "field": 'a"\n\u2028é'}
 
 
 def test_reason_is_a_label_that_never_reaches_the_client() -> None:

@@ -22,7 +22,7 @@ MODEL = "smollm2"
 
 _TIMEOUT_S = 300.0
 _OUTPUTS = ("text_output", "result")
-_DETAILS = {"field", "allowed", "retry_after_ms"}
+_DETAILS = {"code", "field", "allowed", "retry_after_ms"}
 
 
 @dataclass(frozen=True)

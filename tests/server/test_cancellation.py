@@ -158,4 +158,4 @@ def test_others_go_on(client: GenerateClient, baseline: dict[str, int]) -> None:
 def test_cancel_of_nothing_is_not_found(client: GenerateClient, name: str) -> None:
     with pytest.raises(Refused, match="No request of that name is waiting or running") as refusal:
         client.operation("cancel", **{name: "cancel-none"})
-    assert refusal.value.details == {"field": name}
+    assert refusal.value.details == {"code": "NOT_FOUND", "field": name}

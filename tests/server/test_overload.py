@@ -56,7 +56,7 @@ def test_overload_is_refused_at_once_and_the_others_go_on(client: GenerateClient
         for send in (client.infer, lambda fields: client.generate(**fields), lambda fields: turn(client, fields)):
             with pytest.raises(Refused, match=r"^2 requests wait already\.") as refusal:
                 send(request(1, stream=False))
-            assert refusal.value.details.keys() == {"allowed", "retry_after_ms"}
+            assert refusal.value.details.keys() == {"code", "allowed", "retry_after_ms"}
             assert 100 <= refusal.value.details["retry_after_ms"] <= 30_000
         assert counts(client) == {"running": 1, "waiting": 2}
         assert client.operation("sessions") == sessions

@@ -102,7 +102,7 @@ def test_a_wrong_session_length_is_refused_and_changes_nothing(
     with pytest.raises(Refused) as refusal:
         turn(client, session_id, " lost", session_length=believed)
     assert refusal.value.text.startswith(f"session_length is {believed} but the session holds 7 tokens.")
-    assert refusal.value.details == {"field": "session_length", "allowed": "7"}
+    assert refusal.value.details == {"code": "INVALID_ARG", "field": "session_length", "allowed": "7"}
     assert described(client, session_id) == before
     assert turn(client, session_id, " The", session_length=7)["num_cached_tokens"] == 6
 
@@ -154,7 +154,7 @@ def test_truncate_forgets_the_end(client: GenerateClient, session_id: str) -> No
     assert turn(client, session_id, " is")["text_output"] == first["text_output"]
     with pytest.raises(Refused, match="num_tokens is 100 but the session holds 7") as refusal:
         client.operation("truncate", session_id=session_id, num_tokens=100)
-    assert refusal.value.details == {"field": "num_tokens", "allowed": "0 to 7"}
+    assert refusal.value.details == {"code": "INVALID_ARG", "field": "num_tokens", "allowed": "0 to 7"}
 
 
 def test_truncate_below_a_sealed_page_computes_its_tail_again(client: GenerateClient, session_id: str) -> None:
@@ -181,7 +181,7 @@ def test_closed_is_gone_with_its_pages(client: GenerateClient, session_id: str) 
 def test_operations_on_no_session_are_not_found(client: GenerateClient, op: str, arguments: dict[str, Any]) -> None:
     with pytest.raises(Refused, match="There is no such session") as refusal:
         client.operation(op, session_id="sessions-none", **arguments)
-    assert refusal.value.details == {"field": "session_id"}
+    assert refusal.value.details == {"code": "NOT_FOUND", "field": "session_id"}
 
 
 def test_a_fork_never_replaces_a_session(client: GenerateClient, session_id: str) -> None:
