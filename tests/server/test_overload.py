@@ -97,6 +97,6 @@ def test_priority_then_deadline_decide_who_is_next(
 
 
 def test_a_deadline_that_passes_in_the_queue_ends_the_wait(client: GenerateClient, running: Stream) -> None:
-    with pytest.raises(Refused, match=r"^The deadline of 200 ms has passed\.$"):
+    with pytest.raises(Refused, match=r"^The deadline of 200 ms has passed\. "):
         client.infer(request(2, deadline_ms=200))
     running.next_response()
