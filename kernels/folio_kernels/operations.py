@@ -64,7 +64,8 @@ def operations_for(pool: PagePool, *, compiled: bool) -> Operations:
 
     Args:
         pool: the pages.
-        compiled: compile the CPU path; needs a C++ compiler. Uncompiled it gives the same numbers, slower.
+        compiled: compile the CPU path; needs a C++ compiler. Uncompiled it gives the same numbers but for rounding,
+            slower, sequence by sequence.
     """
     if pool.raw.device.type == "cpu":
         return CpuOperations(pool, compiled=compiled)

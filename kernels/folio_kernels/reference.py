@@ -1,6 +1,6 @@
 """Every operation in plain PyTorch: the truth that kernels are tested against.
 
-`encode_pages` and `decode_pages` define what a codec does to numbers; the CPU path compiles these same functions.
+`encode_pages` and `decode_pages` define what a codec does to numbers; the CPU path compiles the former as it is.
 `attend` is written for reading, one query block at a time, in the dtype it is given (fp64 in tests).
 Knows nothing of devices, compilation or who owns a page.
 """
