@@ -1,7 +1,7 @@
 """Compiles a model's layers, so that a step costs its matrices and little besides.
 
 Uncompiled, a small model on a CPU spends half of a step between its matrices. All layers share what is compiled for
-the first. Knows layers by their number alone, no architecture by name; attention itself stays outside.
+the first. Knows layers by their number alone, no architecture by name; attention itself is one operator to it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def compile_layers(model: PreTrainedModel, warm_up: Callable[[], None], progress
     """Compiles the model's layers and runs the warm-up; a model that cannot be compiled runs as it is, which is said.
 
     Args:
-        model: a causal LM whose attention function the compiler skips.
+        model: a causal LM whose attention is an operator.
         warm_up: runs every shape there is.
         progress: told in a sentence what it costs where compilation fails.
     """

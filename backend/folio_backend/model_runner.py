@@ -1,89 +1,17 @@
 """Runs a Hugging Face decoder whose attention reads and writes the page pool.
 
-The model is any that transformers loads and `model_check` accepts. A step travels through the model's forward as a
-keyword argument to our attention function, so nothing here is global but that function's registration.
+The model is any that transformers loads and `model_check` accepts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import torch
-from torch import nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
+from folio_backend.attention_operator import AttentionOperator, number_layers
 from folio_backend.step import StepInput
 from folio_kernels.operations import ALL_LAYERS, Operations
 from folio_kernels.pool import AttentionBatch
-
-ATTENTION_NAME = "folio"
-"""The name under which transformers knows our attention."""
-
-STEP_ARGUMENT = "folio_step"
-"""The keyword argument in which a step travels."""
-
-IGNORED_ARGUMENTS = frozenset({"position_ids", "position_embeddings", "use_cache", "cache_position", "is_causal"})
-"""What models pass along that paged attention has in its own form, or has no use for."""
-
-
-@dataclass(frozen=True)
-class AttentionStep:
-    """What our attention function needs of a step."""
-
-    operations: Operations
-    input: StepInput
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator] # pages are chosen in Python, by step
-def folio_attention(  # noqa: PLR0917 - transformers calls it so
-    module: nn.Module,
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None = None,
-    dropout: float = 0.0,
-    **arguments: Any,
-) -> tuple[torch.Tensor, None]:
-    """Attention over the page pool, in transformers' form.
-
-    Args:
-        module: the attention layer; its `layer_idx` is its layer in the pool.
-        query: `[1, heads, tokens, head_dim]`, after RoPE.
-        key: `[1, kv_heads, tokens, head_dim]`, after RoPE.
-        value: as the key.
-        attention_mask: None; a model that builds one needs something that pages do not offer.
-        scaling: what scores are multiplied by.
-        dropout: 0.
-        arguments: the step, and nothing else that would change the result.
-
-    Returns:
-        `[1, tokens, heads, head_dim]`, and no weights.
-
-    Raises:
-        ValueError: the model asks for something that would be ignored silently; the text names it.
-    """
-    step: AttentionStep | None = arguments.pop(STEP_ARGUMENT, None)
-    if step is None:
-        raise ValueError(f"attention layer {module.layer_idx} is not given the arguments of the model's forward")
-    _refuse_unknown(module, {**arguments, "attention_mask": attention_mask, "dropout": dropout})
-    layer, batch = int(module.layer_idx), step.input.attention  # type: ignore[arg-type]
-    operations = step.operations
-    operations.append(layer, key[0].transpose(0, 1), value[0].transpose(0, 1), batch.slots)
-    if len(batch.seal_raw):
-        operations.seal(slice(layer, layer + 1), batch.seal_raw, batch.seal_sealed)
-    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-    return operations.attend(layer, query[0].transpose(0, 1), batch, scale).unsqueeze(0), None
-
-
-def _refuse_unknown(module: nn.Module, arguments: Mapping[str, Any]) -> None:
-    """Refuses arguments that would change the result if they were heeded."""
-    given = (name for name, value in arguments.items() if isinstance(value, torch.Tensor) or value)
-    unknown = sorted(name for name in given if name not in IGNORED_ARGUMENTS)
-    if unknown:
-        raise ValueError(f"attention layer {module.layer_idx} is called with {', '.join(unknown)}")
 
 
 class ModelRunner:
@@ -95,8 +23,9 @@ class ModelRunner:
     """
 
     def __init__(self, model: PreTrainedModel, operations: Operations) -> None:
-        AttentionInterface.register(ATTENTION_NAME, folio_attention)
-        model.set_attn_implementation(ATTENTION_NAME)
+        self._attention = AttentionOperator(operations)
+        number_layers(model)
+        model.set_attn_implementation(self._attention.name)
         self.model = model
         self.operations = operations
 
@@ -121,12 +50,12 @@ class ModelRunner:
             Logits float32 `[rows, vocabulary]` of the tokens asked for.
         """
         device = self.model.device
+        self._attention.step = step
         output = self.model(
             input_ids=step.token_ids.unsqueeze(0).to(device),
             position_ids=step.positions.unsqueeze(0).to(device),
             logits_to_keep=step.logits_rows.to(device),
             use_cache=False,
-            **{STEP_ARGUMENT: AttentionStep(self.operations, step)},
         )
         if len(step.seal_after_raw):
             self.operations.seal(ALL_LAYERS, step.seal_after_raw, step.seal_after_sealed)
