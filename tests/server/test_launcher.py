@@ -21,7 +21,7 @@ from tests.server.running_server import RunningServer
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.server.conftest import StartServer
+    from tests.server.fixtures import StartServer
 
 MODEL = Path(__file__).parent / "waiting_model"
 

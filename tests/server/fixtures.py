@@ -1,4 +1,4 @@
-"""Real servers for the tests in this folder."""
+"""Real servers, for the tests of the server and of its client: one for all, and more on demand."""
 
 from __future__ import annotations
 
