@@ -11,6 +11,7 @@ import shutil
 from typing import TYPE_CHECKING, Any
 
 import yaml
+
 from tests.docker.monitoring_files import ALERTMANAGER_FILE, PROMETHEUS, load
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+
 from tests.server.generate_client import wait_until
 
 if TYPE_CHECKING:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.docker.monitoring_files import ALERTMANAGER_FILE, alerts, load
 from tests.docker.monitoring_programs import RunningAlertmanager, run_program
 from tests.server.generate_client import wait_until

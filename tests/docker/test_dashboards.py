@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from folio_dashboards import published
 from folio_dashboards.board import Board, MissingMetricError, Panel, Query, Row, for_server
 from tests.docker.monitoring_files import DASHBOARDS, dashboard_queries, rules

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pytest
+
 from tests.docker.monitored_server import alertmanager_configuration, prometheus_configuration
 from tests.docker.monitoring_files import DASHBOARDS, RUNBOOK, anchors, dashboard_queries, rules
 from tests.docker.monitoring_programs import RunningAlertmanager, RunningPrometheus, run_program

@@ -7,8 +7,9 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import folio_backend
 import pytest
+
+import folio_backend
 from folio_backend.engine_state import STALE_HEARTBEAT_S
 from folio_backend.metric_definitions import TIME_TO_FIRST_TOKEN
 from folio_dashboards import published
