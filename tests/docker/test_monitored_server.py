@@ -43,7 +43,7 @@ class Watched:
         prometheus: holds its series.
         webhook: was told of its alerts.
         start_s: the first scrape, in seconds since 1970, a while before the load.
-        end_s: when every recorded series knew of the load.
+        end_s: when every recorded series knew of the load, and the webhook of the alert.
         num_alerts_before: series of alert `ALERT` before the load.
     """
 
@@ -79,6 +79,7 @@ def watched(server: RunningServer, tmp_path_factory: pytest.TempPathFactory) -> 
         num_requests = send_load(GenerateClient(server))
         wait_until(lambda: prometheus.values(FINISHED)[0] >= finished_before + num_requests)
         wait_until(lambda: recorded(prometheus) >= {rule["record"] for rule in rules() if "record" in rule})
+        wait_until(lambda: bool(webhook.alerts(ALERT)))
         yield Watched(prometheus, webhook, start_s, time.time(), num_alerts_before)
 
 
@@ -146,7 +147,6 @@ def offers(watched: Watched, query: str) -> list[str]:
 
 def test_slow_first_tokens_are_told_to_the_webhook(watched: Watched) -> None:
     assert watched.num_alerts_before == 0
-    wait_until(lambda: bool(watched.webhook.alerts(ALERT)))
     path, alert = watched.webhook.alerts(ALERT)[0]
     assert path == "/ticket"
     assert alert["status"] == "firing"

@@ -60,24 +60,9 @@ _SPENT = Row(
     ),
 )
 
-_PHASES = Row(
-    "Phases",
-    (
-        Panel("Prefill", "From the first step to the first token.", "s", quantiles("folio_prefill_seconds")),
-        Panel("Decode", "From the first token to the last.", "s", quantiles("folio_decode_seconds")),
-        Panel(
-            "Send",
-            "A request's responses, from ready to handed to the server, added up.",
-            "s",
-            quantiles("folio_send_seconds"),
-        ),
-    ),
-    is_optional=True,
-)
-
 LATENCY = Board(
     "folio-latency",
     "Folio latency",
     "What a user waits for, and where the time goes.",
-    (_WAITED, _SPENT, _PHASES),
+    (_WAITED, _SPENT),
 )

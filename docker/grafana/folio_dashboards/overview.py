@@ -15,6 +15,26 @@ def _burn_rates(ratio: str, objective: str) -> tuple[Query, ...]:
     )
 
 
+# Not only the chosen servers' and models': what fires is to be seen whatever is chosen.
+_ALERTS = Row(
+    "Alerts",
+    (
+        Panel(
+            "Alerts that fire",
+            "Of all servers and models; docker/RUNBOOK.md says of each what to do.",
+            "short",
+            (
+                Query(
+                    'sum by (alertname, model, instance) (ALERTS{alertname=~"Folio.+", alertstate="firing"})',
+                    "{{alertname}} {{model}} {{instance}}",
+                ),
+            ),
+            width=24,
+            is_stacked=True,
+        ),
+    ),
+)
+
 _OBJECTIVES = Row(
     "Objectives",
     (
@@ -150,5 +170,5 @@ OVERVIEW = Board(
     "folio-overview",
     "Folio overview",
     "Whether the promises are kept, what is asked of the servers, and what fails.",
-    (_OBJECTIVES, _TRAFFIC, _FAILURES),
+    (_ALERTS, _OBJECTIVES, _TRAFFIC, _FAILURES),
 )
