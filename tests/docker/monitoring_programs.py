@@ -132,7 +132,14 @@ class RunningPrometheus(RunningDaemon):
     """
 
     def __init__(self, folder: Path, configuration: Path) -> None:
-        super().__init__("prometheus", folder, f"--config.file={configuration}", f"--storage.tsdb.path={folder}/data")
+        storage = f"--storage.tsdb.path={folder}/data"
+        # An alert that Alertmanager missed is told again soon, rather than after a minute.
+        again = "--rules.alert.resend-delay=1s"
+        super().__init__("prometheus", folder, f"--config.file={configuration}", storage, again)
+
+    def knows_alertmanager(self) -> bool:
+        """Whether it has found an Alertmanager to tell."""
+        return bool(self.get("/api/v1/alertmanagers")["data"]["activeAlertmanagers"])
 
     def values(self, expression: str) -> list[float]:
         """The values of an expression now, one for each of its series."""

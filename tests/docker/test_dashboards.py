@@ -11,10 +11,13 @@ import pytest
 from folio_dashboards import published
 from folio_dashboards.board import Board, MissingMetricError, Panel, Query, Row, for_server
 from tests.docker.monitoring_files import DASHBOARDS, dashboard_queries, rules
+from tests.server.metrics_page import MetricsPage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from tests.server.running_server import RunningServer
 
 GPU_METRICS = frozenset(
     {
@@ -57,6 +60,21 @@ def test_metrics_are_read_from_a_server_s_page() -> None:
         "nv_gpu_utilization",
         "folio_evictions_total",
     }
+
+
+def test_every_server_publishes_what_the_committed_dashboards_show(server: RunningServer) -> None:
+    assert published.everywhere() <= published.on_page(MetricsPage(server.metrics_address).text())
+
+
+def test_dashboards_are_written_for_a_server_s_page(tmp_path: Path) -> None:
+    generated(published.everywhere())
+    from folio_dashboards.__main__ import main  # noqa: PLC0415 - imports the SDK
+
+    page = tmp_path / "page.txt"
+    page.write_text("".join(f"# TYPE {name} gauge\n" for name in published.everywhere() | GPU_METRICS))
+    main(["--metrics-page", str(page), "--to", str(tmp_path / "dashboards")])
+    written = {path.name: path.read_text() for path in (tmp_path / "dashboards").iterdir()}
+    assert written == generated(published.everywhere() | GPU_METRICS)
 
 
 def board(row: Row) -> Board:

@@ -30,14 +30,18 @@ class MetricsPage:
     def __init__(self, address: str) -> None:
         self._address = address
 
-    def families(self) -> list[Metric]:
-        """Everything on the page; raises ValueError where it is not in Prometheus' format."""
+    def text(self) -> str:
+        """The page as it stands."""
         connection = http.client.HTTPConnection(self._address, timeout=30)
         try:
             connection.request("GET", "/metrics")
-            return list(text_string_to_metric_families(connection.getresponse().read().decode()))
+            return connection.getresponse().read().decode()
         finally:
             connection.close()
+
+    def families(self) -> list[Metric]:
+        """Everything on the page; raises ValueError where it is not in Prometheus' format."""
+        return list(text_string_to_metric_families(self.text()))
 
     def values(self) -> dict[str, float]:
         """The generate model's series, as `name{label=value}` without model and version, to their values."""
