@@ -12,17 +12,18 @@ import os
 import shutil
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-from folio_client.demo_conversation import Conversation, DemoError, Turn
+from folio_client.client import Client
+from folio_client.errors import FolioError
+from folio_client.options import GenerateOptions
+from folio_client.types import Message, Stats, Usage
 
 MODEL = "smollm2"
 PORTS = ("HTTP_PORT", "GRPC_PORT", "METRICS_PORT")
 # Greedy, so that everybody sees the same conversation.
-SAMPLING = {"temperature": 0, "max_tokens": 80}
+SAMPLING: GenerateOptions = {"temperature": 0, "max_tokens": 80}
 STORY = (
     "The lighthouse at Skarvan stood empty for eleven years before Ines Aldarin rented it. She was a clock maker "
     "from the mainland, and she wanted a place where nobody would ask her what time it was. The rent was low, "
@@ -40,11 +41,15 @@ QUESTIONS = (
 )
 
 
+class DemoError(Exception):
+    """The demonstration cannot go on; the text says why."""
+
+
 def main() -> None:
     """The console script: exit status 0 after the table, 1 where the server failed, 130 after Ctrl-C."""
     try:
         run(sys.argv[1:])
-    except DemoError as error:
+    except (DemoError, FolioError) as error:
         sys.exit(f"The demonstration ended early: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
@@ -54,36 +59,36 @@ def run(arguments: Sequence[str]) -> None:
     """Holds the conversation and prints the table.
 
     Raises:
-        DemoError: the server does not start, refuses or fails.
+        DemoError: the server does not start.
+        FolioError: it refuses or fails.
     """
     parser = argparse.ArgumentParser(prog="folio-demo", description="A conversation, and what the cache did.")
-    parser.add_argument("--url", metavar="HOST:PORT", help="gRPC address of a running server (default: start one)")
+    parser.add_argument("--url", metavar="URL", help="a running server, grpc:// or http:// (default: start one)")
     parser.add_argument("--model", default=MODEL, help=f"a generate model (default: {MODEL})")
     given = parser.parse_args(arguments)
-    server = contextlib.nullcontext(given.url) if given.url else started_server(given.model)
-    with server as url, Conversation(url.removeprefix("grpc://"), given.model) as conversation:
-        turns = hold_conversation(conversation)
-        print(table(turns, conversation.operate({"op": "stats"})))
+    with (
+        contextlib.nullcontext(given.url) if given.url else started_server(given.model) as url,
+        Client(url if "://" in url else f"grpc://{url}", model=given.model) as client,
+    ):
+        turns, stats = hold_conversation(client)
+        print(table(turns, stats))
 
 
-def hold_conversation(conversation: Conversation) -> list[Turn]:
-    """Asks the questions in one session, showing both sides."""
-    session_id = f"demo-{uuid.uuid4().hex}"
-    messages: list[dict[str, str]] = []
+def hold_conversation(client: Client) -> tuple[list[Usage], Stats]:
+    """Asks the questions in one session, showing both sides; returns what each took, and what the cache held then."""
+    messages: list[Message] = []
     turns = []
-    for question in QUESTIONS:
-        messages.append({"role": "user", "content": question})
-        print(f"\n> {question}\n")
-        turn = conversation.ask(messages, session_id, SAMPLING, show)
-        messages.append({"role": "assistant", "content": turn.text})
-        turns.append(turn)
-        print()
-    return turns
-
-
-def show(piece: str) -> None:
-    """Prints a piece of an answer at once."""
-    print(piece, end="", flush=True)
+    with client.session() as session:
+        for question in QUESTIONS:
+            messages.append({"role": "user", "content": question})
+            print(f"\n> {question}\n")
+            stream = session.stream(messages, **SAMPLING)
+            for delta in stream:
+                print(delta.text, end="", flush=True)
+            messages.append({"role": "assistant", "content": stream.result.text})
+            turns.append(stream.result.usage)
+            print()
+        return turns, client.admin.stats()
 
 
 @contextlib.contextmanager
@@ -141,14 +146,14 @@ def server_command() -> str:
     return found
 
 
-def table(turns: Sequence[Turn], stats: Mapping[str, Any]) -> str:
+def table(turns: Sequence[Usage], stats: Stats) -> str:
     """What the conversation took, a column for each turn, and what the cache holds."""
     rows = {
         "prompt tokens": [f"{turn.num_prompt_tokens}" for turn in turns],
         "of them reused": [f"{turn.num_cached_tokens}" for turn in turns],
-        "time to first token": [f"{turn.first_token_s * 1000:,.0f} ms" for turn in turns],
-        "tokens generated": [f"{turn.num_output_tokens}" for turn in turns],
-        "tokens per second": [f"{turn.decode_tokens_per_s:.1f}" for turn in turns],
+        "time to first token": [f"{(turn.first_token_s or 0) * 1000:,.0f} ms" for turn in turns],
+        "tokens generated": [f"{turn.num_generated_tokens}" for turn in turns],
+        "tokens per second": [f"{turn.tokens_per_s or 0:.1f}" for turn in turns],
     }
     heads = "".join(f"{f'turn {number}':>12}" for number, _ in enumerate(turns, 1))
     lines = [f"\n{'':24}{heads}"]
@@ -156,13 +161,10 @@ def table(turns: Sequence[Turn], stats: Mapping[str, Any]) -> str:
     return "\n".join([*lines, "", *cache_lines(stats)])
 
 
-def cache_lines(stats: Mapping[str, Any]) -> list[str]:
+def cache_lines(stats: Stats) -> list[str]:
     """Bytes per cached token against fp16, and the pages in use."""
-    stored, fp16 = stats["bytes_per_token"], stats["bytes_per_token_fp16"]
-    pages = {
-        kind: f"{sum(states.values()) - states['free']} of {sum(states.values())} {kind}"
-        for kind, states in stats["pages"].items()
-    }
+    stored, fp16 = stats.bytes_per_token, stats.bytes_per_token_fp16
+    pages = {kind: f"{counts.in_use} of {counts.total} {kind}" for kind, counts in stats.pages.items()}
     return [
         f"{'bytes per cached token':24}{stored:>12,.0f}   fp16 {fp16:,.0f}, so {stored / fp16:.0%}",
         f"{'pages in use':24}{pages['raw']:>12}, {pages['sealed']}",
