@@ -39,7 +39,7 @@ INTERRUPTED = 130
 _EPILOG = """\
 exit codes:
   0  done
-  1  the server failed
+  1  the server failed, or somebody cancelled the request
   2  wrong usage, or a request that the server does not accept
   3  the server cannot be reached
   4  the server is overloaded or shutting down: try again later
@@ -68,6 +68,10 @@ def run(arguments: Sequence[str]) -> int:
         return next(code for kind, code in EXIT_CODES if isinstance(error, kind))
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever reads has had enough; what is still to be flushed goes nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _client(given: argparse.Namespace) -> Client:

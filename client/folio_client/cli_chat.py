@@ -6,16 +6,15 @@ Knows lines, messages and one session at a time. What a turn costs is shown afte
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from contextlib import ExitStack, suppress
-from pathlib import Path
 
 from folio_client.cli_commands import sampling_options
 from folio_client.cli_output import Output, result_members, usage_line
 from folio_client.cli_tables import stats_table
+from folio_client.cli_transcript import Transcript
 from folio_client.client import Client
-from folio_client.errors import FolioError, InvalidArgument, NotFound
+from folio_client.errors import FolioError, NotFound
 from folio_client.options import GenerateOptions
 from folio_client.session import Session
 from folio_client.types import Message
@@ -58,8 +57,8 @@ class Conversation:
         self._sessions = sessions
         self._keep = bool(given.keep)
         self._options: GenerateOptions = {"max_tokens": DEFAULT_MAX_TOKENS, **sampling_options(given)}
-        self._transcript: Path | None = given.transcript
-        self._messages = _read_transcript(self._transcript)
+        self._transcript = Transcript(given.transcript)
+        self._messages = self._transcript.read()
         if given.system is not None and not self._messages:
             self._messages.append({"role": "system", "content": given.system})
         self._session: Session = sessions.enter_context(_session(client, given.session, keep=self._keep))
@@ -107,11 +106,9 @@ class Conversation:
         if not result.choices:
             return
         self._messages += [question, {"role": "assistant", "content": result.text}]
-        if self._transcript is not None:
-            self._transcript.write_text(json.dumps(self._messages, ensure_ascii=False, indent=1), encoding="utf-8")
+        self._transcript.write(self._messages)
         if self._output.is_json:
-            members = {**result_members(result), "session_id": self.session_id}
-            self._output.document(members)
+            self._output.document({**result_members(result), "session_id": self.session_id})
         else:
             self._output.piece("\n")
             self._output.note(usage_line(result))
@@ -123,20 +120,6 @@ def _session(client: Client, name: str | None, *, keep: bool) -> Session:
         with suppress(NotFound):
             return client.session(name, resume=True, keep=keep)
     return client.session(name, keep=keep)
-
-
-def _read_transcript(path: Path | None) -> list[Message]:
-    if path is None or not path.exists():
-        return []
-    try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-        return [{"role": entry["role"], "content": entry["content"]} for entry in entries]
-    except (ValueError, TypeError, KeyError) as error:
-        raise InvalidArgument(
-            f"The transcript cannot be read ({type(error).__name__}).",
-            field="transcript",
-            allowed="a JSON list of objects with role and content",
-        ) from None
 
 
 def _read_line(*, is_silent: bool) -> str | None:

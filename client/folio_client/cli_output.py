@@ -27,8 +27,8 @@ class Output:
 
     def __init__(self, *, is_json: bool) -> None:
         self.is_json = is_json
-        self.console = Console(highlight=False, soft_wrap=True)
-        self._errors = Console(stderr=True, highlight=False, soft_wrap=True)
+        self.console = _Console(highlight=False, soft_wrap=True)
+        self._errors = _Console(stderr=True, highlight=False, soft_wrap=True)
 
     def document(self, members: Mapping[str, Any] | list[Any]) -> None:
         """A JSON document on a line of its own."""
@@ -57,6 +57,12 @@ class Output:
             self.document({"error": error_members(error)})
         else:
             self._errors.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}")
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves the end to the command; rich would end the process itself."""
+        raise BrokenPipeError
 
 
 def error_members(error: FolioError) -> dict[str, object]:

@@ -6,7 +6,8 @@ Knows no protocol beyond the names of the URL schemes.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypedDict
@@ -33,19 +34,36 @@ class TlsOptions:
     Attributes:
         ca_file: who may have signed the server's certificate; None for the authorities that this machine trusts.
         certificate_file: the client's own certificate chain, where the server asks for one.
-        key_file: that certificate's key.
+        key_file: that certificate's key; None where `certificate_file` holds it too.
+
+    Raises:
+        InvalidArgument: a key without a certificate; for the methods, a file that cannot be read.
     """
 
     ca_file: Path | str | None = None
     certificate_file: Path | str | None = None
     key_file: Path | str | None = None
 
+    def __post_init__(self) -> None:
+        if self.key_file is not None and self.certificate_file is None:
+            raise InvalidArgument(
+                "A key without its certificate.", field="tls", allowed="key_file and certificate_file"
+            )
+
     def ssl_context(self) -> ssl.SSLContext:
         """The same for Python's own sockets."""
-        context = ssl.create_default_context(cafile=self.ca_file)
-        if self.certificate_file is not None:
-            context.load_cert_chain(self.certificate_file, self.key_file)
+        with _readable_files():
+            context = ssl.create_default_context(cafile=self.ca_file)
+            if self.certificate_file is not None:
+                context.load_cert_chain(self.certificate_file, self.key_file)
         return context
+
+    def contents(self) -> tuple[bytes | None, bytes | None, bytes | None]:
+        """What the files hold, in the order of authorities, key and certificate."""
+        files = (self.ca_file, self.key_file or self.certificate_file, self.certificate_file)
+        with _readable_files():
+            authorities, key, certificate = (None if file is None else Path(file).read_bytes() for file in files)
+        return authorities, key, certificate
 
 
 class ConnectionOptions(TypedDict, total=False):
@@ -110,6 +128,15 @@ class Connection:
             tls=options.get("tls", TlsOptions()),
             max_connections=options.get("max_connections", 100),
         )
+
+
+@contextmanager
+def _readable_files() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # the ssl module's errors are such too
+        sentence = f"A file for TLS cannot be used: {error.strerror or type(error).__name__}."
+        raise InvalidArgument(sentence, field="tls", allowed="files in PEM form") from error
 
 
 def _port(url: str) -> int | None:

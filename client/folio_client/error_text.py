@@ -37,6 +37,8 @@ _BY_STATUS: Mapping[str | int, type[FolioError]] = MappingProxyType(
     {
         "INVALID_ARGUMENT": InvalidArgument,
         "OUT_OF_RANGE": InvalidArgument,
+        "UNAUTHENTICATED": InvalidArgument,
+        "PERMISSION_DENIED": InvalidArgument,
         "RESOURCE_EXHAUSTED": InvalidArgument,  # a message over gRPC's own bound
         "NOT_FOUND": NotFound,
         "ALREADY_EXISTS": AlreadyExists,

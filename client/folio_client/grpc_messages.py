@@ -69,21 +69,13 @@ def translated_errors(timeout_s: float) -> Iterator[None]:
 
 def credentials(connection: Connection) -> Any:
     """What gRPC needs to encrypt."""
-    files = (connection.tls.ca_file, connection.tls.key_file, connection.tls.certificate_file)
-    return grpc.ssl_channel_credentials(*(_content(path) for path in files))
+    return grpc.ssl_channel_credentials(*connection.tls.contents())
 
 
 def _rpc_error(error: Any, timeout_s: float) -> FolioError:
     if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         return deadline_exceeded(timeout_s)
     return server_error(error.details() or f"gRPC status {error.code().name}", error.code().name)
-
-
-def _content(path: Any) -> bytes | None:
-    if path is None:
-        return None
-    with open(path, "rb") as file:  # noqa: PTH123 - a path may be a string here
-        return file.read()
 
 
 def _message(model: str, inputs: Mapping[str, Tensor], request_id: str) -> Any:
