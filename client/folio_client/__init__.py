@@ -1,9 +1,9 @@
 """Talks to a Folio server: sessions, streams, batches, attention and administration, over HTTP or gRPC.
 
-    from folio_client import Client
-
-    with Client("grpc://localhost:8001") as client:
-        print(client.generate("The capital of France is", max_tokens=8).text)
+    >>> from folio_client import Client
+    >>> with Client("grpc://localhost:8001") as client:
+    ...     client.generate("The capital of France is", max_tokens=2, temperature=0).text
+    ' Paris.'
 
 `AsyncClient` is the same for asyncio. Every error is a `FolioError`.
 """

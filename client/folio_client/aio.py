@@ -36,6 +36,13 @@ if TYPE_CHECKING:
 class AsyncClient:
     """A client of one server, for one event loop; made inside it.
 
+    >>> async def main() -> str:
+    ...     async with AsyncClient("grpc://localhost:8001") as client, client.session() as session:
+    ...         async with session.stream("The capital of France is", max_tokens=2, temperature=0) as stream:
+    ...             return "".join([delta.text async for delta in stream])
+    >>> asyncio.run(main())
+    ' Paris.'
+
     Args:
         url: `grpc://host:port`, `grpcs://`, `http://` or `https://`.
         model: the generate model that is meant.

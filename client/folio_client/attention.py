@@ -13,6 +13,13 @@ from folio_client.types import AttentionResult, Tensor
 class Attention:
     """One attention model.
 
+    >>> query, key, value = (np.ones((3, heads, 64), np.float32) for heads in (9, 3, 3))
+    >>> answer = client.attention.step("example", query, key, value, position=0)
+    >>> answer.output.shape, answer.length
+    ((3, 9, 64), 3)
+    >>> client.attention.admin.close("example")
+    3
+
     Args:
         caller: carries requests out.
         model: the model's name.

@@ -41,6 +41,16 @@ DEFAULT_ATTENTION_MODEL = "attention"
 class Client:
     """A client of one server; threads may share it.
 
+    >>> client = Client("grpc://localhost:8001")
+    >>> with client.stream("The capital of France is", max_tokens=2, temperature=0) as stream:
+    ...     [delta.text for delta in stream]
+    [' Paris', '.']
+    >>> stream.result.usage.num_generated_tokens
+    2
+    >>> [result.text for result in client.generate_batch(["A, B,", "A, B,"], max_tokens=2, temperature=0)]
+    [' C,', ' C,']
+    >>> client.close()
+
     Args:
         url: `grpc://host:port`, `grpcs://`, `http://` or `https://`.
         model: the generate model that is meant.

@@ -9,6 +9,7 @@ and is bound to the thread that made it.
 from __future__ import annotations
 
 import json
+import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -119,7 +120,8 @@ def translated_errors(timeout_s: float) -> Iterator[None]:
         raise ConnectionFailed(f"The server cannot be reached: {_said(error)}.") from error
     except httpx2.TimeoutException as error:
         raise deadline_exceeded(timeout_s) from error
-    except httpx2.HTTPError as error:
+    # With asyncio, what TLS objects to behind the handshake, such as a missing certificate, arrives as it is.
+    except (httpx2.HTTPError, ssl.SSLError) as error:
         raise ConnectionFailed(f"The connection to the server failed: {_said(error)}.") from error
 
 

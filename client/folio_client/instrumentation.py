@@ -17,6 +17,13 @@ _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 class ClientMetrics:
     """Counts requests and measures them; one serves any number of clients and threads.
 
+    >>> from folio_client import Client
+    >>> registry = CollectorRegistry()
+    >>> with Client("grpc://localhost:8001", observer=ClientMetrics(registry)) as client:
+    ...     answer = client.generate("Hello", max_tokens=3, ignore_eos=True)
+    >>> registry.get_sample_value("folio_client_tokens_total", {"model": "smollm2", "kind": "generated"})
+    3.0
+
     `folio_client_requests_total{kind,model,outcome}`: `outcome` is `ok`, `left` where the caller left early, or the
     name of the exception. `folio_client_request_seconds{kind,model}` and `folio_client_first_token_seconds{model}` are
     histograms from the caller's side, `folio_client_retries_total{kind,model,reason}` counts repetitions, and

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 class Session:
     """One session; made by `Client.session`, and one turn at a time.
 
+    >>> with client.session() as session:
+    ...     first = session.generate("The capital of France is", max_tokens=2, temperature=0)
+    ...     with session.fork() as fork:
+    ...         second = fork.generate(" The capital of Italy is", max_tokens=2, temperature=0)
+    >>> second.text, second.usage.num_prompt_tokens, second.usage.num_cached_tokens
+    (' Rome.', 12, 6)
+
     As a context manager it is closed at the end of the block, unless it is to be kept. Every turn says how long the
     session is believed to be, so that a turn that arrives twice is refused the second time.
 
