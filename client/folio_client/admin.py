@@ -57,12 +57,11 @@ class Admin:
         self, *, request_id: str | None = None, session_id: str | None = None, timeout_s: float | None = None
     ) -> int:
         """Ends requests by their name or by their session's; returns how many. Raises NotFound where there are none."""
-        named = {"request_id": request_id, "session_id": session_id}
-        given = {name: value for name, value in named.items() if value is not None}
-        return int(self.run("cancel", timeout_s=timeout_s, **given)["cancelled"])
+        answer = self.run("cancel", request_id=request_id, session_id=session_id, timeout_s=timeout_s)
+        return int(answer["cancelled"])
 
     def run(self, name: str, *, timeout_s: float | None = None, **arguments: object) -> dict[str, Any]:
-        """Any operation by its name; returns what the server answers.
+        """Any operation by its name; returns what the server answers. Arguments that are None are left out.
 
         Raises:
             FolioError: it is refused or fails.

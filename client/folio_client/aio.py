@@ -26,7 +26,7 @@ from folio_client.session_state import SessionState, new_session_id
 from folio_client.streams import AsyncGenerationStream
 from folio_client.transports import open_async_transport
 from folio_client.types import GenerateResult, Message, WarmUpResult
-from folio_client.warm_up import DEFAULT_NUM_REQUESTS, WARM_UP_OPTIONS, WARM_UP_PROMPT, is_settled
+from folio_client.warm_up import DEFAULT_NUM_REQUESTS, WARM_UP_OPTIONS, WARM_UP_PROMPT, WarmUp
 from folio_client.wire import AsyncTransport
 
 if TYPE_CHECKING:
@@ -160,11 +160,11 @@ class AsyncClient:
         self, num_requests: int = DEFAULT_NUM_REQUESTS, *, max_concurrency: int = 1, prompt: str = WARM_UP_PROMPT
     ) -> WarmUpResult:
         """See `Client.warm_up`."""
-        latencies_s: list[float] = []
-        while len(latencies_s) < num_requests and not is_settled(latencies_s):
-            prompts = [prompt] * min(max_concurrency, num_requests - len(latencies_s))
-            results = await self.generate_batch(
-                prompts, deduplicate=False, max_concurrency=max_concurrency, **WARM_UP_OPTIONS
+        warming = WarmUp(num_requests, max_concurrency, prompt)
+        while prompts := warming.next_prompts():
+            warming.add(
+                await self.generate_batch(
+                    prompts, deduplicate=False, max_concurrency=max_concurrency, **WARM_UP_OPTIONS
+                )
             )
-            latencies_s += [result.usage.total_s for result in results]
-        return WarmUpResult(tuple(latencies_s), is_settled(latencies_s))
+        return warming.result

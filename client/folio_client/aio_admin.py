@@ -55,12 +55,11 @@ class AsyncAdmin:
         self, *, request_id: str | None = None, session_id: str | None = None, timeout_s: float | None = None
     ) -> int:
         """See `Admin.cancel`."""
-        named = {"request_id": request_id, "session_id": session_id}
-        given = {name: value for name, value in named.items() if value is not None}
-        return int((await self.run("cancel", timeout_s=timeout_s, **given))["cancelled"])
+        answer = await self.run("cancel", request_id=request_id, session_id=session_id, timeout_s=timeout_s)
+        return int(answer["cancelled"])
 
     async def run(self, name: str, *, timeout_s: float | None = None, **arguments: object) -> dict[str, Any]:
-        """Any operation by its name; returns what the server answers.
+        """Any operation by its name; returns what the server answers. Arguments that are None are left out.
 
         Raises:
             FolioError: it is refused or fails.

@@ -123,12 +123,7 @@ class AsyncCaller:
             try:
                 return await attempt(deadline.left_s)
             except FolioError as error:
-                delay_s = self.settings.retry.delay_s(
-                    error, num_attempts, is_repeatable=is_repeatable, left_s=deadline.left_s
-                )
-                if delay_s is None:
-                    raise
-                self.settings.observer.on_retry(kind, model, error)
+                delay_s = self.settings.delay_s(kind, model, error, num_attempts, deadline, is_repeatable=is_repeatable)
             await self._sleep(delay_s)
 
 

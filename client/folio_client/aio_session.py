@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from folio_client.aio_admin import AsyncAdmin
 from folio_client.aio_calls import AsyncCaller
+from folio_client.documents import find_session
 from folio_client.errors import NotFound
 from folio_client.generation import Generation
 from folio_client.options import GenerateOptions
@@ -81,11 +82,9 @@ class AsyncSession:
 
     async def resume(self) -> SessionInfo:
         """See `Session.resume`."""
-        for info in await self._admin.sessions():
-            if info.session_id == self.session_id:
-                self._state.length = info.num_tokens
-                return info
-        raise NotFound("There is no such session.", field="session_id")
+        info = find_session(await self._admin.sessions(), self.session_id)
+        self._state.length = info.num_tokens
+        return info
 
     async def fork(self, new_id: str | None = None, *, keep: bool = False) -> AsyncSession:
         """See `Session.fork`."""

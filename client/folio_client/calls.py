@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from folio_client.errors import FolioError, IncompleteResponse
 from folio_client.generation import Generation
-from folio_client.observer import Kind, Observer, SilentObserver, observed
+from folio_client.observer import Kind, Observer, observed
 from folio_client.requests import (
     GenerateRequest,
     check_supported,
@@ -41,14 +41,24 @@ class CallSettings:
         observer: told of every request.
     """
 
-    timeout_s: float = DEFAULT_TIMEOUT_S
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-    admin_token: str | None = field(default=None, repr=False)
-    observer: Observer = field(default_factory=SilentObserver)
+    timeout_s: float
+    retry: RetryPolicy
+    admin_token: str | None = field(repr=False)
+    observer: Observer
 
     def deadline(self, timeout_s: float | None) -> Deadline:
         """The deadline of a request that starts now."""
         return Deadline.after(self.timeout_s if timeout_s is None else timeout_s)
+
+    def delay_s(
+        self, kind: Kind, model: str, error: FolioError, num_attempts: int, deadline: Deadline, *, is_repeatable: bool
+    ) -> float:
+        """How long to wait before asking again, of which the observer is told; raises the error where it is the end."""
+        delay_s = self.retry.delay_s(error, num_attempts, is_repeatable=is_repeatable, left_s=deadline.left_s)
+        if delay_s is None:
+            raise error
+        self.observer.on_retry(kind, model, error)
+        return delay_s
 
 
 class Caller:
@@ -150,12 +160,7 @@ class Caller:
             try:
                 return attempt(deadline.left_s)
             except FolioError as error:
-                delay_s = self.settings.retry.delay_s(
-                    error, num_attempts, is_repeatable=is_repeatable, left_s=deadline.left_s
-                )
-                if delay_s is None:
-                    raise
-                self.settings.observer.on_retry(kind, model, error)
+                delay_s = self.settings.delay_s(kind, model, error, num_attempts, deadline, is_repeatable=is_repeatable)
             self._sleep(delay_s)
 
 

@@ -28,7 +28,7 @@ from folio_client.session_state import SessionState, new_session_id
 from folio_client.streams import GenerationStream
 from folio_client.transports import open_transport
 from folio_client.types import GenerateResult, Message, WarmUpResult
-from folio_client.warm_up import DEFAULT_NUM_REQUESTS, WARM_UP_OPTIONS, WARM_UP_PROMPT, is_settled
+from folio_client.warm_up import DEFAULT_NUM_REQUESTS, WARM_UP_OPTIONS, WARM_UP_PROMPT, WarmUp
 from folio_client.wire import Transport
 
 if TYPE_CHECKING:
@@ -217,11 +217,9 @@ class Client:
             max_concurrency: how many at a time.
             prompt: what they continue.
         """
-        latencies_s: list[float] = []
-        while len(latencies_s) < num_requests and not is_settled(latencies_s):
-            prompts = [prompt] * min(max_concurrency, num_requests - len(latencies_s))
-            results = self.generate_batch(
-                prompts, deduplicate=False, max_concurrency=max_concurrency, **WARM_UP_OPTIONS
+        warming = WarmUp(num_requests, max_concurrency, prompt)
+        while prompts := warming.next_prompts():
+            warming.add(
+                self.generate_batch(prompts, deduplicate=False, max_concurrency=max_concurrency, **WARM_UP_OPTIONS)
             )
-            latencies_s += [result.usage.total_s for result in results]
-        return WarmUpResult(tuple(latencies_s), is_settled(latencies_s))
+        return warming.result

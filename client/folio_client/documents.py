@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from folio_client.errors import ServerError
+from folio_client.errors import NotFound, ServerError
 from folio_client.types import Health, PageCounts, SessionInfo, Stats
 
 READS = frozenset({"stats", "health", "sessions"})
@@ -64,6 +64,14 @@ def read_session(members: Mapping[str, Any]) -> SessionInfo:
 def read_sessions(members: Mapping[str, Any]) -> tuple[SessionInfo, ...]:
     """What `sessions` answers."""
     return tuple(map(read_session, members["sessions"]))
+
+
+def find_session(sessions: Iterable[SessionInfo], session_id: str) -> SessionInfo:
+    """The session of that name; raises NotFound."""
+    for info in sessions:
+        if info.session_id == session_id:
+            return info
+    raise NotFound("There is no such session.", field="session_id")
 
 
 def _page_counts(states: Mapping[str, int]) -> PageCounts:

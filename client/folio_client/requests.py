@@ -109,9 +109,9 @@ class GenerateRequest:
 
 
 def operation_document(name: str, arguments: Mapping[str, object], admin_token: str | None) -> str:
-    """The JSON of an admin operation."""
-    token = {} if admin_token is None else {"admin_token": admin_token}
-    return document("op", {"op": name, **arguments, **token})
+    """The JSON of an admin operation; None means that there is no such argument."""
+    members = {**arguments, "admin_token": admin_token}
+    return document("op", {"op": name, **{key: value for key, value in members.items() if value is not None}})
 
 
 def operation_call(model: str, operation: str, timeout_s: float) -> GenerateCall:

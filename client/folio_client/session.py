@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from folio_client.admin import Admin
 from folio_client.calls import Caller
+from folio_client.documents import find_session
 from folio_client.errors import NotFound
 from folio_client.generation import Generation
 from folio_client.options import GenerateOptions
@@ -96,11 +97,9 @@ class Session:
         Raises:
             NotFound: there is no such session any more.
         """
-        for info in self._admin.sessions():
-            if info.session_id == self.session_id:
-                self._state.length = info.num_tokens
-                return info
-        raise NotFound("There is no such session.", field="session_id")
+        info = find_session(self._admin.sessions(), self.session_id)
+        self._state.length = info.num_tokens
+        return info
 
     def fork(self, new_id: str | None = None, *, keep: bool = False) -> Session:
         """A new session with the same history; both go their own ways.

@@ -6,12 +6,43 @@ import math
 from collections.abc import Sequence
 
 from folio_client.options import GenerateOptions
+from folio_client.types import GenerateResult, WarmUpResult
 
 WARM_UP_PROMPT = "Once upon a time"
 WARM_UP_OPTIONS: GenerateOptions = {"max_tokens": 4, "temperature": 0, "ignore_eos": True}
 DEFAULT_NUM_REQUESTS = 100
 WINDOW = 25
 TOLERANCE = 0.1
+
+
+class WarmUp:
+    """One warm-up: which generations to send next, until latencies settle or there were enough.
+
+    Args:
+        num_requests: the most to send.
+        max_concurrency: how many at a time.
+        prompt: what they continue.
+    """
+
+    def __init__(self, num_requests: int, max_concurrency: int, prompt: str) -> None:
+        self._num_requests = num_requests
+        self._max_concurrency = max_concurrency
+        self._prompt = prompt
+        self._latencies_s: list[float] = []
+
+    def next_prompts(self) -> list[str]:
+        """What to send at once; nothing at the end."""
+        num_left = 0 if is_settled(self._latencies_s) else self._num_requests - len(self._latencies_s)
+        return [self._prompt] * min(self._max_concurrency, num_left)
+
+    def add(self, results: Sequence[GenerateResult]) -> None:
+        """What came of them."""
+        self._latencies_s += [result.usage.total_s for result in results]
+
+    @property
+    def result(self) -> WarmUpResult:
+        """How it went so far."""
+        return WarmUpResult(tuple(self._latencies_s), is_settled(self._latencies_s))
 
 
 def p95(values: Sequence[float]) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from folio_client.warm_up import is_settled, p95
+from folio_client import GenerateResult, Usage
+from folio_client.warm_up import WarmUp, is_settled, p95
 
 
 def test_p95_is_the_value_that_19_of_20_do_not_exceed() -> None:
@@ -24,3 +26,19 @@ def test_settled_is_what_two_windows_agree_on() -> None:
 @given(st.lists(st.floats(min_value=0.001, max_value=10), max_size=120))
 def test_only_the_last_two_windows_count(latencies_s: list[float]) -> None:
     assert is_settled([5.0] * 50 + latencies_s) == is_settled(([5.0] * 50 + latencies_s)[-50:])
+
+
+@pytest.mark.parametrize(
+    ("latencies_s", "num_sent", "is_settled_then"),
+    [([1.0] * 200, 52, True), ([2.0**index for index in range(200)], 90, False)],
+)
+def test_it_ends_when_settled_or_when_there_were_enough(
+    latencies_s: list[float], num_sent: int, is_settled_then: bool
+) -> None:
+    warming, left = WarmUp(90, 4, "Once"), iter(latencies_s)
+    sizes = []
+    while prompts := warming.next_prompts():
+        sizes.append(len(prompts))
+        warming.add([GenerateResult((), Usage(total_s=next(left)), "r") for _ in prompts])
+    assert (sum(sizes), max(sizes)) == (num_sent, 4)
+    assert (warming.result.num_requests, warming.result.is_settled) == (num_sent, is_settled_then)
