@@ -24,6 +24,7 @@ from folio_backend.loader import load_engine
 from folio_backend.weights import cache_folder, resolve_model
 from folio_kernels.codecs import CODECS, codec_named
 from folio_kernels.layout import PageLayout
+from tests.bench.client_streams import run_client_streams
 from tests.bench.server_streams import run_server_streams, running_server
 from tests.bench.streams import run_streams, start_stream
 from tests.bench.transformers_baseline import TransformersBaseline
@@ -57,7 +58,7 @@ def main() -> None:
         found = decode_figures(engine, baseline, short, options.repeats)
         found |= session_figures(engine, short, options.repeats, codec)
         if not options.no_server:
-            found["triton_vs_engine"] = server_figure(engine, short, codec, options.repeats)
+            found |= server_figures(engine, short, codec, options.repeats)
         figures |= {name if codec in name else name + suffix: value for name, value in found.items()}
         engine.stop()
     _print_table(figures)
@@ -126,8 +127,8 @@ def _bytes_in_use(engine: Engine) -> int:
     return sum(counts[kind, state] * page_bytes[kind] for kind in PageKind for state in states)
 
 
-def server_figure(engine: Engine, short: list[int], codec: str, repeats: int) -> float:
-    """Sixteen streams through gRPC over the same in this process."""
+def server_figures(engine: Engine, short: list[int], codec: str, repeats: int) -> Figures:
+    """Sixteen streams through gRPC over the same in this process, and what the client package costs besides."""
     prompts = [f"{SHORT_PROMPT} {index}" for index in range(NUM_STREAMS)]
     with running_server(codec) as server:
 
@@ -135,7 +136,14 @@ def server_figure(engine: Engine, short: list[int], codec: str, repeats: int) ->
             in_process = run_streams(engine, [[*short, index] for index in range(NUM_STREAMS)], DECODE_TOKENS)
             return run_server_streams(server.grpc_address, prompts, DECODE_TOKENS) / in_process
 
-        return _median("triton_vs_engine", ratio, repeats)
+        def overhead() -> float:
+            raw = run_server_streams(server.grpc_address, prompts, DECODE_TOKENS)
+            return raw / run_client_streams(server.grpc_address, prompts, DECODE_TOKENS) - 1
+
+        return {
+            "triton_vs_engine": _median("triton_vs_engine", ratio, repeats),
+            "client_overhead": _median("client_overhead", overhead, repeats),
+        }
 
 
 def size_figures() -> Figures:
