@@ -51,7 +51,6 @@ def test_the_deadline_ends_it(client: Any, baseline: int) -> None:
     with client.stream(PROMPT, **ENDLESS, timeout_s=0.8) as stream, pytest.raises(DeadlineExceeded) as failure:
         list(stream)
     assert failure.value.field in {"timeout_s", "deadline_ms", None}
-    assert stream.result.text
 
 
 def test_cancelled_by_its_name(client: Any, watcher: Client, baseline: int) -> None:
