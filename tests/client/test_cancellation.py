@@ -11,7 +11,8 @@ import pytest
 
 from folio_client import AsyncClient, Cancelled, Client, DeadlineExceeded
 from tests.client.clients import PROTOCOLS, url_of
-from tests.server.generate_client import LIMIT_S, wait_until
+from tests.server.generate_client import wait_until
+from tests.server.grpc_stream import LIMIT_S
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
