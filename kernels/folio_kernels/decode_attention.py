@@ -1,170 +1,244 @@
 """Attention of one new token per sequence: unpacking and split-KV attention in one launch, merging in a second.
 
 One program of a single warp reads one stretch of a sequence's pages for one KV head and all query heads that share it,
-page after page, and stores what softmax and sum would be if there were no other pages. Keys lie on the tensor cores'
-long side and the group's queries on the short one. Scores are counted in powers of two.
+page after page. Stretch 0 is the raw pages: the sinks and the open page; the others share out the sealed ones. Grids
+depend on shapes alone, lengths and page tables are read on the device: a CUDA graph captures a step. Sequences with
+more or fewer new tokens are passed over.
 
-Where the codec compresses, one more program per sequence and KV head reads the raw pages: the sinks and the open page.
-Grids depend on shapes alone, lengths and page tables are read on the device: a CUDA graph captures a step. Does not know
-why a page is raw or sealed.
+Does not know why a page is raw or sealed.
 """
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
+
+import torch
 import triton
 import triton.language as tl
 
-from folio_kernels.pool import RAW, SEALED
-from folio_kernels.unpack import CODE_UNIT, SIGN_BIAS, unpack_halves, unpack_streams
+from folio_kernels.layout import PAGE_SIZE, PageLayout
+from folio_kernels.merge_attention import DIMS_AT_ONCE, STRETCHES_AT_ONCE, merge_kernel
+from folio_kernels.pool import PagePool
+from folio_kernels.raw_attention import TOKENS_AT_ONCE, attend_raw_pages
+from folio_kernels.sealed_attention import attend_sealed_pages
+from folio_kernels.step_tensors import StepTensors
 
-RAW_KIND = tl.constexpr(RAW)
-SEALED_KIND = tl.constexpr(SEALED)
-LOWEST = tl.constexpr(-1e30)
-"""Where a running maximum starts: below any score, and finite, so that a page without tokens leaves no NaN."""
+NUM_STAGES = 3
+"""What the compiler pipelines: one page is computed on while the next one is loaded."""
 
+MIN_BLOCK = 8
+"""The short side of the tensor cores' products."""
 
-@triton.jit
-def load_query_streams(p_query, is_head, b_norm, BITS: tl.constexpr, D: tl.constexpr):
-    """The group's queries `[words, group]`, one block a stream of the keys, fp16 and at most 1 in size."""
-    o_word = tl.arange(0, D * BITS // 16)
-    o_head = tl.arange(0, is_head.shape[0])
-    b_streams = ()
-    for stream in tl.static_range(16 // BITS):
-        o_dim = 2 * o_word + stream % 2 + stream // 2 * (D * BITS // 8)
-        b_query = tl.load(p_query + o_head[None, :] * D + o_dim[:, None], mask=is_head[None, :], other=0.0)
-        b_streams = b_streams + ((b_query.to(tl.float32) / b_norm[None, :]).to(tl.float16),)
-    return b_streams
+PROGRAMS_AT_ONCE = 8
+"""Programs that a multiprocessor runs at once: what its registers hold."""
+
+STRETCH_OVERHEAD_PAGES = 2
+"""What starting, storing and merging a stretch costs, in the time of pages."""
 
 
-@triton.jit
-def placed_for_products(b_streams, BITS: tl.constexpr):
-    """The same numbers, weighted by where in a word each stream lies.
+@dataclass(frozen=True)
+class Stretches:
+    """How sealed pages are shared out: `count` stretches of `num_pages` each."""
 
-    A product with the identity: the compiler then keeps them where a product's results lie, from where scaling them page
-    by page costs a third of the instructions.
+    count: int
+    num_pages: int
+
+
+def share_out(num_pages: int, num_rows: int, num_programs_at_once: int) -> Stretches:
+    """The stretches that end soonest when as many programs as fit run at once, wave after wave.
+
+    Args:
+        num_pages: pages of the longest history.
+        num_rows: sequences times KV heads: each has stretches of its own.
+        num_programs_at_once: what the device runs at once.
     """
-    o_word = tl.arange(0, b_streams[0].shape[0])
-    b_identity = (o_word[:, None] == o_word[None, :]).to(tl.float16)
-    b_placed = ()
-    for stream in tl.static_range(16 // BITS):
-        b_same = tl.dot(b_identity, b_streams[stream]) * 2.0 ** (-BITS * (stream // 2))
-        b_placed = b_placed + (b_same.to(tl.float16),)
-    return b_placed
+    best, least = Stretches(1, max(num_pages, 1)), math.inf
+    for count in range(1, num_pages + 1):
+        each = -(-num_pages // count)
+        waves = -(-num_rows * count // num_programs_at_once)
+        time = waves * (each + STRETCH_OVERHEAD_PAGES)
+        if time < least:
+            best, least = Stretches(count, each), time
+    return best
 
 
 @triton.jit
-def load_channels(p_channels, is_page, BITS: tl.constexpr, D: tl.constexpr):
-    """One fp16 number per dim, `[words]` for each stream of the keys."""
-    o_word = tl.arange(0, D * BITS // 16)
-    b_streams = ()
-    for part in tl.static_range(8 // BITS):
-        p_pairs = p_channels.to(tl.pointer_type(tl.int32)) + part * (D * BITS // 16) + o_word
-        b_lower, b_upper = unpack_halves(tl.load(p_pairs, mask=is_page, other=0))
-        b_streams = b_streams + (b_lower, b_upper)
-    return b_streams
-
-
-@triton.jit
-def sealed_scores(
-    p_record, is_page, b_query, b_placed, BITS: tl.constexpr, SCALE: tl.constexpr, ZERO: tl.constexpr, D: tl.constexpr, PAGE: tl.constexpr
-):
-    """Scores `[tokens, group]` of a sealed page in units of `CODE_UNIT`; minus infinity where there is no page."""
-    WORDS: tl.constexpr = D * BITS // 16
-    o_token, o_word = tl.arange(0, PAGE), tl.arange(0, WORDS)
-    p_words = p_record.to(tl.pointer_type(tl.int16)) + o_token[:, None] * WORDS + o_word[None, :]
-    b_codes = unpack_streams(tl.load(p_words, mask=is_page, other=0), BITS)
-    b_scale = load_channels(p_record + SCALE, is_page, BITS, D)
-    b_scaled = ()
-    for stream in tl.static_range(16 // BITS):
-        b_scaled = b_scaled + (b_placed[stream] * b_scale[stream][:, None],)
-    b_scores = tl.zeros((PAGE, b_query[0].shape[1]), tl.float32)
-    if BITS == 8:
-        for stream in tl.static_range(16 // BITS):
-            b_bias = tl.full((PAGE, WORDS), -SIGN_BIAS * CODE_UNIT, tl.float16)
-            b_scores = tl.dot(b_bias, b_scaled[stream], b_scores)
-    else:
-        b_zero = load_channels(p_record + ZERO, is_page, BITS, D)
-        for stream in tl.static_range(16 // BITS):
-            b_bias = tl.broadcast_to(b_zero[stream][None, :], PAGE, WORDS)
-            b_scores = tl.dot(b_bias, b_query[stream], b_scores)
-        b_scores = b_scores * CODE_UNIT
-    b_scores = tl.where(is_page, b_scores, float("-inf"))
-    for stream in tl.static_range(16 // BITS):
-        b_scores = tl.dot(b_codes[stream], b_scaled[stream], b_scores)
-    return b_scores
-
-
-@triton.jit
-def attend_sealed_pages(
+def decode_kernel(
     p_query,
+    p_raw,
     p_sealed,
-    p_table,
-    p_kinds,
-    p_output,
+    p_query_starts,
+    p_lengths,
+    p_num_raw,
+    p_tables,
+    p_open_pages,
+    p_partial,
     p_lse,
-    first,
-    last,
-    page_bytes,
+    query_token_stride,
+    query_head_stride,
+    table_stride,
+    open_stride,
+    layer,
+    num_layers,
+    stretch_pages,
     scale,
+    KV_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     BLOCK: tl.constexpr,
     D: tl.constexpr,
     PAGE: tl.constexpr,
     KEY_BITS: tl.constexpr,
     VALUE_BITS: tl.constexpr,
+    RECORD: tl.constexpr,
     KEY_SCALE: tl.constexpr,
     KEY_ZERO: tl.constexpr,
     VALUE_CODES: tl.constexpr,
     VALUE_SCALE: tl.constexpr,
     VALUE_ZERO: tl.constexpr,
+    TOKENS: tl.constexpr,
     NUM_STAGES: tl.constexpr,
 ):
-    """The sealed ones of the pages `first : last`, for one KV head of one sequence."""
-    WORDS: tl.constexpr = D * VALUE_BITS // 16
-    STREAMS: tl.constexpr = 16 // VALUE_BITS
-    o_token, o_word, o_head, o_dim = tl.arange(0, PAGE), tl.arange(0, WORDS), tl.arange(0, BLOCK), tl.arange(0, D)
-    is_head = o_head < GROUP
-    b_whole = tl.load(p_query + o_head[None, :] * D + o_dim[:, None], mask=is_head[None, :], other=0.0)
-    b_norm = tl.max(tl.abs(b_whole.to(tl.float32)), 0)
-    b_norm = tl.where(b_norm == 0, 1.0, b_norm)
-    b_query = load_query_streams(p_query, is_head, b_norm, KEY_BITS, D)
-    b_placed = placed_for_products(b_query, KEY_BITS)
-    b_factor = b_norm * (scale / CODE_UNIT)
-    b_max = tl.full((BLOCK,), LOWEST, tl.float32)
-    b_sum = tl.zeros((PAGE, BLOCK), tl.float32)
-    b_shift = tl.zeros((PAGE, BLOCK), tl.float32)
-    b_output = (tl.zeros((WORDS, BLOCK), tl.float32),) * STREAMS
-    for i_page in tl.range(first, last, num_stages=NUM_STAGES):
-        is_page = tl.load(p_kinds + i_page) == SEALED_KIND
-        p_record = p_sealed + tl.load(p_table + i_page).to(tl.int64) * page_bytes
-        b_scores = sealed_scores(p_record, is_page, b_query, b_placed, KEY_BITS, KEY_SCALE, KEY_ZERO, D, PAGE)
-        p_words = (p_record + VALUE_CODES).to(tl.pointer_type(tl.int16)) + o_token[None, :] * WORDS + o_word[:, None]
-        b_codes = unpack_streams(tl.load(p_words, mask=is_page, other=0), VALUE_BITS)
-        p_scale = (p_record + VALUE_SCALE).to(tl.pointer_type(tl.float16)) + o_token
-        b_scale = tl.load(p_scale, mask=is_page, other=0.0).to(tl.float32)
-        b_before = b_max
-        b_max = tl.maximum(b_before, tl.max(b_scores, 0) * b_factor)
-        b_decay = tl.exp2(b_before - b_max)
-        b_share = tl.exp2(b_scores * b_factor[None, :] - b_max[None, :])
-        b_scaled = b_share * b_scale[:, None]
-        b_sum = b_sum * b_decay[None, :] + b_share
-        if VALUE_BITS == 8:
-            b_shift = b_shift * b_decay[None, :] + b_scaled
+    """One program per stretch, KV head and sequence of one new token.
+
+    `p_raw` is `[page, num_layers, KV_HEADS, 2, PAGE, D]`, `p_sealed` `[page, num_layers, KV_HEADS, RECORD]`, in bytes
+    or, where nothing is compressed, in elements of the cache. `p_partial` is `[sequences, KV_HEADS, stretches, GROUP,
+    D]` float32 and `p_lse` the same without D, minus infinity for an empty stretch. Elements of pools are counted in
+    64 bits.
+    """
+    i_stretch, i_head, i_sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    row = tl.load(p_query_starts + i_sequence)
+    num_new = tl.load(p_query_starts + i_sequence + 1) - row
+    if num_new == 1:
+        length = tl.load(p_lengths + i_sequence)
+        num_stored = (length - 1) // PAGE
+        num_raw = tl.minimum(tl.load(p_num_raw + i_sequence), num_stored)
+        p_table = p_tables + i_sequence.to(tl.int64) * table_stride
+        o_record = layer.to(tl.int64) * KV_HEADS + i_head
+        page_records = num_layers.to(tl.int64) * KV_HEADS
+        is_head = tl.arange(0, BLOCK) < GROUP
+        p_heads = p_query + row.to(tl.int64) * query_token_stride + (i_head * GROUP).to(tl.int64) * query_head_stride
+        i_place = (i_sequence.to(tl.int64) * KV_HEADS + i_head) * tl.num_programs(0) + i_stretch
+        p_output, p_share = p_partial + i_place * (GROUP * D), p_lse + i_place * GROUP
+        first = num_raw + (i_stretch - 1) * stretch_pages
+        last = tl.minimum(first + stretch_pages, num_stored)
+        if i_stretch == 0:
+            p_pages, page_elements = p_raw + o_record * (2 * PAGE * D), page_records * (2 * PAGE * D)
+            open_page = tl.load(p_open_pages + i_sequence.to(tl.int64) * open_stride)
+            num_open_tokens = length - num_stored * PAGE
+            attend_raw_pages(
+                p_heads, p_pages, p_table, p_output, p_share, is_head, num_raw, open_page, num_open_tokens,
+                query_head_stride, page_elements, scale, D, PAGE, TOKENS, NUM_STAGES,
+            )  # fmt: skip
+        elif first >= last:
+            o_head = tl.arange(0, BLOCK)
+            tl.store(p_share + o_head, tl.full((BLOCK,), float("-inf"), tl.float32), mask=is_head)
+        elif KEY_BITS > 8:
+            attend_raw_pages(
+                p_heads, p_sealed + o_record * RECORD, p_table + first, p_output, p_share, is_head, last - first, 0, 0,
+                query_head_stride, page_records * RECORD, scale, D, PAGE, TOKENS, NUM_STAGES,
+            )  # fmt: skip
         else:
-            p_zero = (p_record + VALUE_ZERO).to(tl.pointer_type(tl.float16)) + o_token
-            b_zero = tl.load(p_zero, mask=is_page, other=0.0).to(tl.float32)
-            b_shift = b_shift * b_decay[None, :] + b_share * b_zero[:, None]
-        b_weights = b_scaled.to(tl.float16)
-        b_next = ()
-        for stream in tl.static_range(STREAMS):
-            b_next = b_next + (tl.dot(b_codes[stream], b_weights, b_output[stream] * b_decay[None, :]),)
-        b_output = b_next
-    b_total = tl.sum(b_sum, 0)
-    b_shift_total = tl.sum(b_shift, 0) * (-SIGN_BIAS if VALUE_BITS == 8 else 1.0)
-    b_inverse = 1.0 / tl.where(b_total == 0, 1.0, b_total)
-    for stream in tl.static_range(STREAMS):
-        o_dim = 2 * o_word + stream % 2 + stream // 2 * (D * VALUE_BITS // 8)
-        b_codes_sum = b_output[stream] * (2.0 ** (-VALUE_BITS * (stream // 2)) / CODE_UNIT)
-        b_result = (b_codes_sum + b_shift_total[None, :]) * b_inverse[None, :]
-        tl.store(p_output + o_head[None, :] * D + o_dim[:, None], b_result, mask=is_head[None, :])
-    tl.store(p_lse + o_head, b_max + tl.log2(b_total), mask=is_head)
+            attend_sealed_pages(
+                p_heads, p_sealed + o_record * RECORD, p_table, p_output, p_share, is_head, first, last,
+                query_head_stride, page_records * RECORD, scale, D, PAGE, KEY_BITS, VALUE_BITS,
+                KEY_SCALE, KEY_ZERO, VALUE_CODES, VALUE_SCALE, VALUE_ZERO, NUM_STAGES,
+            )  # fmt: skip
+
+
+def layout_constants(layout: PageLayout) -> dict[str, int]:
+    """What kernels that read pages are compiled for: where a codec's fields lie."""
+    codec, offsets = layout.codec, {name: field.offset for name, field in layout.fields.items()}
+    return {
+        "KV_HEADS": layout.num_kv_heads,
+        "D": layout.head_dim,
+        "PAGE": PAGE_SIZE,
+        "KEY_BITS": codec.key_bits,
+        "VALUE_BITS": codec.value_bits,
+        "RECORD": layout.sealed_record_bytes if codec.compresses else layout.raw_record_elements,
+        "KEY_SCALE": offsets.get("key_scale", 0),
+        "KEY_ZERO": offsets.get("key_zero", 0),
+        "VALUE_CODES": offsets["value_codes"],
+        "VALUE_SCALE": offsets.get("value_scale", 0),
+        "VALUE_ZERO": offsets.get("value_zero", 0),
+    }
+
+
+def decode_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
+    """What `decode_kernel` is compiled for: a model's heads and a codec's layout."""
+    group = num_heads // layout.num_kv_heads
+    return {
+        **layout_constants(layout),
+        "GROUP": group,
+        "BLOCK": max(MIN_BLOCK, triton.next_power_of_2(group)),
+        "TOKENS": TOKENS_AT_ONCE,
+        "NUM_STAGES": NUM_STAGES,
+    }
+
+
+def decode_attention(
+    pool: PagePool,
+    layer: int,
+    query: torch.Tensor,
+    step: StepTensors,
+    scale: float,
+    output: torch.Tensor,
+    num_multiprocessors: int,
+) -> None:
+    """Attention of every sequence with one new token; other sequences' rows of the output are left alone.
+
+    Args:
+        pool: the pages; this step's keys and values are appended already.
+        layer: the layer within the pool.
+        query: `[tokens, heads, head_dim]` in any floating dtype; dims of a head lie side by side.
+        step: the sequences the tokens belong to, on the pool's device.
+        scale: what scores are multiplied by.
+        output: `[tokens, heads, head_dim]`, contiguous, written to.
+        num_multiprocessors: of the device.
+    """
+    layout, num_heads = pool.layout, query.shape[1]
+    num_sequences, group = len(step.lengths), num_heads // layout.num_kv_heads
+    stretches = share_out(
+        step.page_tables.shape[1], num_sequences * layout.num_kv_heads, PROGRAMS_AT_ONCE * num_multiprocessors
+    )
+    num_stretches = 1 + stretches.count
+    places = (num_sequences, layout.num_kv_heads, num_stretches, group)
+    partial = torch.empty((*places, layout.head_dim), dtype=torch.float32, device=query.device)
+    lse = torch.empty(places, dtype=torch.float32, device=query.device)
+    sealed = pool.sealed if layout.codec.compresses else pool.sealed.view(layout.raw_dtype)
+    constants = decode_constants(layout, num_heads)
+    decode_kernel[num_stretches, layout.num_kv_heads, num_sequences](
+        query,
+        pool.raw,
+        sealed,
+        step.query_starts,
+        step.lengths,
+        step.num_raw_pages,
+        step.page_tables,
+        step.open_pages,
+        partial,
+        lse,
+        *query.stride()[:2],
+        step.page_tables.stride(0),
+        step.open_pages.stride(0),
+        layer,
+        layout.num_layers,
+        stretches.num_pages,
+        scale * math.log2(math.e),
+        **constants,
+        num_warps=1,
+    )
+    merge_kernel[layout.num_kv_heads, num_sequences](
+        partial,
+        lse,
+        step.query_starts,
+        pool.rotation,
+        output,
+        num_stretches,
+        KV_HEADS=layout.num_kv_heads,
+        GROUP=group,
+        BLOCK=constants["BLOCK"],
+        D=layout.head_dim,
+        DIMS=DIMS_AT_ONCE,
+        AT_ONCE=STRETCHES_AT_ONCE,
+    )

@@ -1,11 +1,11 @@
 """Unpacking codes within a kernel: one machine instruction turns two codes into two fp16 numbers.
 
-A field of codes is read as 16-bit words. With `n = 8 / bits` codes in a byte, word `w` of a token holds the codes of the
-dims `2w + byte + j * D / n`; each pair `(j, byte)` is a *stream*: the same bits of every word, one code a word. A stream
-is masked out where it lies and taken as the bits of an fp16 number: a code `c` in the lowest bits of a byte is the
-subnormal number `c * 2^-24`, one that lies `bits * j` bits higher is larger by `2^(bits * j)`. Tensor cores multiply
-subnormal numbers exactly, so nothing is converted, no bias is subtracted, and the powers of two go into factors that are
-multiplied anyway. Only 8-bit codes, which are signed, are shifted by 128 to be unsigned.
+A field of codes is read as 16-bit words. With `n = 8 / bits` codes in a byte, word `w` of a token holds the codes of
+the dims `2w + byte + j * D / n`; each pair `(j, byte)` is a *stream*: the same bits of every word, one code a word. A
+stream is masked out where it lies and taken as the bits of an fp16 number: a code `c` in the lowest bits of a byte is
+the subnormal number `c * 2^-24`, one that lies `bits * j` bits higher is larger by `2^(bits * j)`. Tensor cores
+multiply subnormal numbers exactly, so nothing is converted, no bias is subtracted, and the powers of two go into
+factors that are multiplied anyway. Only 8-bit codes, which are signed, are shifted by 128 to be unsigned.
 
 Streams are listed with `j` outermost. Two words lie in one register, so the instructions are written down in PTX; the
 interpreter, which has no assembler, does the same in the Triton language. Does not know what the codes mean.
@@ -31,10 +31,9 @@ def unpack_streams(b_words, BITS: tl.constexpr):
     """The `16 / BITS` streams of a block of int16 words, as fp16 blocks of the same shape, in units of `CODE_UNIT`."""
     if BITS == 8:
         return unpack_bytes(b_words)
-    elif BITS == 4:
+    if BITS == 4:
         return unpack_nibbles(b_words)
-    else:
-        return unpack_quarters(b_words)
+    return unpack_quarters(b_words)
 
 
 @triton.jit
@@ -104,8 +103,10 @@ def unpack_quarters(b_words):
             is_pure=True,
             pack=2,
         )
-    b_first = (masked(b_words, 0, 0x03), masked(b_words, 8, 0x03), masked(b_words, 0, 0x0C), masked(b_words, 8, 0x0C))
-    return b_first + (masked(b_words, 0, 0x30), masked(b_words, 8, 0x30), masked(b_words, 0, 0xC0), masked(b_words, 8, 0xC0))
+    b_streams = ()
+    for pair in tl.static_range(4):
+        b_streams += (masked(b_words, 0, 0x03 << 2 * pair), masked(b_words, 8, 0x03 << 2 * pair))
+    return b_streams
 
 
 @triton.jit

@@ -32,6 +32,14 @@ def random_pool(
     return pool
 
 
+def on_device(pool: PagePool, device: torch.device) -> PagePool:
+    """The same pages on another device."""
+    moved = PagePool(pool.layout, pool.num_raw_pages, pool.num_sealed_pages, device)
+    moved.raw.copy_(pool.raw)
+    moved.sealed.copy_(pool.sealed)
+    return moved
+
+
 def random_batch(pool: PagePool, lengths: list[int], num_new: list[int], sink_pages: int = 1) -> AttentionBatch:
     """Histories of the given lengths over pages in random order; no page serves two purposes."""
     order = random.Random(len(lengths))
