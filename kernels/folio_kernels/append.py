@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from folio_kernels import reference
-from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
 
 FP16_MAX = tl.constexpr(reference.FP16_MAX)
@@ -115,11 +115,18 @@ def append(pool: PagePool, layer: int, key: torch.Tensor, value: torch.Tensor, s
         num_rows,
         layer,
         layout.num_layers,
-        KV_HEADS=layout.num_kv_heads,
-        D=layout.head_dim,
-        PAGE=PAGE_SIZE,
-        ROOT=layout.head_dim**0.5,
-        DIMS=DIMS_AT_ONCE,
-        BLOCK=BLOCK_ROWS,
+        **append_constants(layout),
         enable_fp_fusion=False,
     )
+
+
+def append_constants(layout: PageLayout) -> dict[str, int | float]:
+    """What `append_kernel` is compiled for."""
+    return {
+        "KV_HEADS": layout.num_kv_heads,
+        "D": layout.head_dim,
+        "PAGE": PAGE_SIZE,
+        "ROOT": layout.head_dim**0.5,
+        "DIMS": DIMS_AT_ONCE,
+        "BLOCK": BLOCK_ROWS,
+    }

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
 from folio_kernels.quantise import asymmetric_range, codes_of, reciprocal, symmetric_scale
 from folio_kernels.reference import CLIP_RATIOS
@@ -201,18 +201,25 @@ def seal(pool: PagePool, layers: slice, raw_pages: torch.Tensor, sealed_pages: t
         sealed_pages,
         first_layer,
         layout.num_layers,
-        KV_HEADS=layout.num_kv_heads,
-        D=layout.head_dim,
-        PAGE=PAGE_SIZE,
-        KEY_BITS=layout.codec.key_bits,
-        VALUE_BITS=layout.codec.value_bits,
-        RECORD_BYTES=layout.sealed_record_bytes,
-        KEY_RATIOS=KEY_CLIP_RATIOS,
-        VALUE_RATIOS=CLIP_RATIOS,
-        ROWS=rows_of_block(layout.codec.key_bits, layout.head_dim),
+        **seal_constants(layout),
         num_warps=NUM_WARPS[layout.head_dim],
         enable_fp_fusion=False,
     )
+
+
+def seal_constants(layout: PageLayout) -> dict[str, int | tuple[float, ...]]:
+    """What `seal_kernel` is compiled for."""
+    return {
+        "KV_HEADS": layout.num_kv_heads,
+        "D": layout.head_dim,
+        "PAGE": PAGE_SIZE,
+        "KEY_BITS": layout.codec.key_bits,
+        "VALUE_BITS": layout.codec.value_bits,
+        "RECORD_BYTES": layout.sealed_record_bytes,
+        "KEY_RATIOS": KEY_CLIP_RATIOS,
+        "VALUE_RATIOS": CLIP_RATIOS,
+        "ROWS": rows_of_block(layout.codec.key_bits, layout.head_dim),
+    }
 
 
 def rows_of_block(key_bits: int, head_dim: int) -> int:

@@ -1,0 +1,167 @@
+"""Attention of a chunk of new tokens by the page rule, for sequences with more than one of them.
+
+A block of 64 queries is one page. It reads the pages before it as they are stored, those of its own chunk too, and its
+own page raw and causal. One program serves one such block of one query head: it walks the raw pages, its own, then the
+sealed ones. Grids depend on shapes alone. What happens on one page is `block_attention`'s.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from folio_kernels.block_attention import (
+    attend_raw_page,
+    attend_sealed_page,
+    load_query_rows,
+    row_norm,
+    store_block,
+    stream_dims,
+)
+from folio_kernels.decode_attention import layout_constants
+from folio_kernels.layout import PageLayout
+from folio_kernels.pool import PagePool
+from folio_kernels.sealed_attention import LOWEST
+from folio_kernels.step_tensors import StepTensors
+from folio_kernels.unpack import CODE_UNIT
+
+NUM_WARPS = {64: 4, 128: 4, 256: 8}
+"""By head_dim: what keeps a block's queries and outputs in registers."""
+
+NUM_STAGES = 2
+"""What the compiler pipelines: one page is computed on while the next one is loaded."""
+
+
+@triton.jit
+def prefill_kernel(
+    p_query,
+    p_raw,
+    p_sealed,
+    p_query_starts,
+    p_lengths,
+    p_num_raw,
+    p_tables,
+    p_open_pages,
+    p_rotation,
+    p_output,
+    query_token_stride,
+    query_head_stride,
+    table_stride,
+    open_stride,
+    layer,
+    num_layers,
+    scale,
+    KV_HEADS: tl.constexpr,
+    GROUP: tl.constexpr,
+    D: tl.constexpr,
+    PAGE: tl.constexpr,
+    KEY_BITS: tl.constexpr,
+    VALUE_BITS: tl.constexpr,
+    RECORD: tl.constexpr,
+    KEY_SCALE: tl.constexpr,
+    KEY_ZERO: tl.constexpr,
+    VALUE_CODES: tl.constexpr,
+    VALUE_SCALE: tl.constexpr,
+    VALUE_ZERO: tl.constexpr,
+    NUM_STAGES: tl.constexpr,
+):
+    """One program per page that a sequence's new tokens lie in, query head and sequence.
+
+    Pools are those of `decode_kernel`; `p_output` is `[tokens, KV_HEADS * GROUP, D]`.
+    """
+    i_block, i_head, i_sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    row = tl.load(p_query_starts + i_sequence)
+    num_new = tl.load(p_query_starts + i_sequence + 1) - row
+    length = tl.load(p_lengths + i_sequence)
+    i_own = (length - num_new) // PAGE + i_block
+    if (num_new > 1) & (i_own * PAGE < length):
+        o_token = tl.arange(0, PAGE)
+        o_new = i_own * PAGE + o_token - (length - num_new)
+        is_query = (o_new >= 0) & (o_new < num_new)
+        o_row = row.to(tl.int64) + tl.where(is_query, o_new, 0)
+        p_rows = p_query + o_row * query_token_stride + i_head.to(tl.int64) * query_head_stride
+        o_record = layer.to(tl.int64) * KV_HEADS + i_head // GROUP
+        page_records = num_layers.to(tl.int64) * KV_HEADS
+        p_heads = p_raw + o_record * (2 * PAGE * D)
+        p_table = p_tables + i_sequence.to(tl.int64) * table_stride
+        num_raw = tl.minimum(tl.load(p_num_raw + i_sequence), i_own)
+        b_max, b_sum = tl.full((PAGE,), LOWEST, tl.float32), tl.zeros((PAGE,), tl.float32)
+        b_shift, b_output = tl.zeros((PAGE,), tl.float32), ()
+        for stream in tl.static_range(1 if VALUE_BITS > 8 else 16 // VALUE_BITS):
+            b_output += (tl.zeros((PAGE, stream_dims(stream, VALUE_BITS, D).shape[0]), tl.float32),)
+        o_dim = tl.arange(0, D)
+        b_query = tl.load(p_rows[:, None] + o_dim[None, :], mask=is_query[:, None], other=0.0)
+        b_query = b_query.to(p_raw.dtype.element_ty)
+        is_any = tl.full((PAGE, PAGE), 1, tl.int1)
+        is_before = o_token[None, :] <= o_token[:, None]
+        own_page = tl.load(p_open_pages + i_sequence.to(tl.int64) * open_stride + i_block)
+        for i_page in tl.range(0, num_raw + 1, num_stages=1):
+            is_own = i_page == num_raw
+            page = tl.load(p_table + i_page, mask=i_page < num_raw, other=own_page).to(tl.int64)
+            num_tokens = tl.where(is_own, length - i_own * PAGE, PAGE)
+            b_max, b_sum, b_shift, b_output = attend_raw_page(
+                b_query, p_heads + page * page_records * (2 * PAGE * D), is_before | (i_page < num_raw), num_tokens,
+                b_max, b_sum, b_shift, b_output, scale, VALUE_BITS, D, PAGE,
+            )  # fmt: skip
+        if KEY_BITS > 8:
+            for i_page in tl.range(num_raw, i_own, num_stages=NUM_STAGES):
+                p_page = p_sealed + (tl.load(p_table + i_page).to(tl.int64) * page_records + o_record) * RECORD
+                b_max, b_sum, b_shift, b_output = attend_raw_page(
+                    b_query, p_page, is_any, PAGE, b_max, b_sum, b_shift, b_output, scale, VALUE_BITS, D, PAGE
+                )
+        else:
+            b_norm = row_norm(p_rows, is_query, D)
+            b_streams = load_query_rows(p_rows, is_query, b_norm, KEY_BITS, D)
+            for i_page in tl.range(num_raw, i_own, num_stages=NUM_STAGES):
+                p_record = p_sealed + (tl.load(p_table + i_page).to(tl.int64) * page_records + o_record) * RECORD
+                b_max, b_sum, b_shift, b_output = attend_sealed_page(
+                    b_streams, b_norm * (scale / CODE_UNIT), p_record, b_max, b_sum, b_shift, b_output,
+                    KEY_BITS, VALUE_BITS, KEY_SCALE, KEY_ZERO, VALUE_CODES, VALUE_SCALE, VALUE_ZERO, D, PAGE,
+                )  # fmt: skip
+        p_stored = p_output + (o_row * (KV_HEADS * GROUP) + i_head) * D
+        store_block(p_stored, is_query, b_sum, b_shift, b_output, p_rotation, VALUE_BITS, D)
+
+
+def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
+    """What `prefill_kernel` is compiled for: a model's heads and a codec's layout."""
+    return {**layout_constants(layout), "GROUP": num_heads // layout.num_kv_heads, "NUM_STAGES": NUM_STAGES}
+
+
+def prefill_attention(
+    pool: PagePool, layer: int, query: torch.Tensor, step: StepTensors, scale: float, output: torch.Tensor
+) -> None:
+    """Attention of every sequence with several new tokens; other sequences' rows of the output are left alone.
+
+    Args:
+        pool: the pages; this step's keys and values are appended, and its full pages sealed in this layer already.
+        layer: the layer within the pool.
+        query: `[tokens, heads, head_dim]` in any floating dtype; dims of a head lie side by side.
+        step: the sequences the tokens belong to, on the pool's device.
+        scale: what scores are multiplied by.
+        output: `[tokens, heads, head_dim]`, contiguous, written to.
+    """
+    layout, num_heads = pool.layout, query.shape[1]
+    sealed = pool.sealed if layout.codec.compresses else pool.sealed.view(layout.raw_dtype)
+    prefill_kernel[step.open_pages.shape[1], num_heads, len(step.lengths)](
+        query,
+        pool.raw,
+        sealed,
+        step.query_starts,
+        step.lengths,
+        step.num_raw_pages,
+        step.page_tables,
+        step.open_pages,
+        pool.rotation,
+        output,
+        *query.stride()[:2],
+        step.page_tables.stride(0),
+        step.open_pages.stride(0),
+        layer,
+        layout.num_layers,
+        scale * math.log2(math.e),
+        **prefill_constants(layout, num_heads),
+        num_warps=NUM_WARPS[layout.head_dim],
+    )

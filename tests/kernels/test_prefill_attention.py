@@ -1,0 +1,68 @@
+"""The prefill kernel against the reference in fp64: chunks that start and end anywhere in a page."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from folio_kernels import reference
+from folio_kernels.codecs import CODECS
+from folio_kernels.pool import AttentionBatch, PagePool
+from folio_kernels.prefill_attention import prefill_attention
+from folio_kernels.step_tensors import step_tensors
+from tests.kernels.attention_tolerance import assert_close_to_reference
+from tests.kernels.paged_histories import on_device, random_batch, random_pool
+
+LENGTHS, NUM_NEW = [2, 63, 64, 65, 1000, 200, 129], [2, 63, 2, 65, 5, 140, 65]
+"""Whole histories and tails of them, within a page, up to its end, over its end."""
+
+
+def prefilled(pool: PagePool, layer: int, query: torch.Tensor, batch: AttentionBatch) -> torch.Tensor:
+    """The kernel's output; rows that it does not write hold NaN."""
+    output = torch.full(query.shape, torch.nan, dtype=query.dtype, device=query.device)
+    prefill_attention(pool, layer, query, step_tensors(batch, query.device), query.shape[-1] ** -0.5, output)
+    return output
+
+
+@pytest.mark.parametrize(("num_kv_heads", "group", "head_dim"), [(1, 3, 64), (2, 1, 128)])
+@pytest.mark.parametrize("codec", CODECS)
+def test_attention_equals_the_reference(
+    codec: str, num_kv_heads: int, group: int, head_dim: int, device: torch.device
+) -> None:
+    pool = random_pool(codec, num_pages=40, num_kv_heads=num_kv_heads, head_dim=head_dim, raw_dtype=torch.float16)
+    batch = random_batch(pool, LENGTHS, NUM_NEW)
+    query = torch.randn((sum(NUM_NEW), num_kv_heads * group, head_dim), dtype=torch.float16)
+    expected = reference.attend(pool, 1, query.double(), batch, head_dim**-0.5)
+    assert_close_to_reference(prefilled(on_device(pool, device), 1, query.to(device), batch).cpu(), expected)
+
+
+@pytest.mark.parametrize("codec", ["none", "int4"])
+def test_what_unused_pages_and_slots_hold_does_not_matter(codec: str, device: torch.device) -> None:
+    pool = random_pool(codec, num_pages=12, raw_dtype=torch.float16)
+    batch = random_batch(pool, [130], [4])
+    query = torch.randn((4, 2, 64), dtype=torch.float16)
+    expected = reference.attend(pool, 0, query.double(), batch, 0.125)
+    used_raw = {int(page) for page in batch.open_pages[0]} | {int(batch.page_tables[0, 0])}
+    pool.raw[[page for page in range(12) if page not in used_raw]] = torch.nan
+    pool.sealed[[page for page in range(12) if page != int(batch.page_tables[0, 1])]] = 0x7E  # NaN as fp16
+    pool.raw[:, 1] = torch.nan
+    pool.raw[batch.open_pages[0, 1], :, :, :, 2:] = torch.nan
+    assert_close_to_reference(prefilled(on_device(pool, device), 0, query.to(device), batch).cpu(), expected)
+
+
+def test_sequences_without_or_with_one_new_token_are_passed_over(device: torch.device) -> None:
+    pool = random_pool("int8", num_pages=12, raw_dtype=torch.float16)
+    batch = random_batch(pool, [70, 130, 5, 90], [0, 1, 3, 0])
+    query = torch.randn((4, 2, 64), dtype=torch.float16)
+    expected = reference.attend(pool, 0, query.double(), batch, 0.125)
+    output = prefilled(on_device(pool, device), 0, query.to(device), batch).cpu()
+    assert output[0].isnan().all()
+    assert_close_to_reference(output[1:], expected[1:])
+
+
+def test_a_cache_of_float32_is_read_as_it_is(device: torch.device) -> None:
+    pool = random_pool("int4", num_pages=6)
+    batch = random_batch(pool, [150], [30])
+    query = torch.randn((30, 2, 64))
+    expected = reference.attend(pool, 0, query.double(), batch, 0.125)
+    assert_close_to_reference(prefilled(on_device(pool, device), 0, query.to(device), batch).cpu(), expected)
