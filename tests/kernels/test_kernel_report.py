@@ -1,0 +1,57 @@
+"""What the compiler makes of the kernels: they compile without a GPU, spill nothing and stay within their counts."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from benchmarks.report.disassembly import inner_loop_length
+
+LARGEST_COUNT = {"none": 2.5, "int8": 2.0, "k8v4": 2.0, "int4": 1.8, "k4v2": 1.8}
+"""Thread-instructions per number read, of decode attention for sm_90, head_dim 128 and 4 query heads per KV head."""
+
+DISASSEMBLY = """
+.L_x_0:
+        /*0010*/                   HMMA.16816.F32 R4, R8, R10, R4 ;
+        /*0020*/                   MUFU.EX2 R5, R5 ;
+.L_x_1:
+        /*0030*/                   FADD R6, R6, R7 ;
+        /*0040*/               @P0 BRA `(.L_x_1) ;
+        /*0050*/               @P1 BRA `(.L_x_0) ;
+        /*0060*/                   BRA `(.L_x_2) ;
+.L_x_2:
+        /*0070*/                   EXIT ;
+"""
+
+
+def reported(*arguments: str) -> dict[str, Any]:
+    """The report's last line. Another process: in this one kernels are interpreted."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    command = [sys.executable, "-m", "benchmarks.report", *arguments]
+    done = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
+@pytest.mark.parametrize("codec", LARGEST_COUNT)
+def test_decode_attention_spills_nothing_and_keeps_its_count(codec: str) -> None:
+    report = reported("--architectures", "90", "--kernels", "decode_attention", "--codecs", codec)
+    (kernel,) = report["kernels"]
+    assert kernel["spilled_bytes"] == 0
+    assert kernel["instructions_per_element"] <= LARGEST_COUNT[codec]
+
+
+def test_the_other_kernels_of_int4_spill_nothing() -> None:
+    others = ("append", "seal", "merge_attention", "prefill_attention", "page_copy")
+    report = reported("--architectures", "90", "--codecs", "int4", "--kernels", *others)
+    assert {kernel["kernel"]: kernel["spilled_bytes"] for kernel in report["kernels"]} == dict.fromkeys(others, 0)
+
+
+def test_the_inner_loop_is_the_one_with_exponentials() -> None:
+    assert inner_loop_length(DISASSEMBLY) == 5
+    assert inner_loop_length(DISASSEMBLY.replace("MUFU.EX2", "MUFU.RCP")) is None
