@@ -45,11 +45,12 @@ def softmax_step(b_scores, b_max, b_sum):
 
 
 @triton.jit
-def attend_raw_page(
+def attend_raw_tokens(
     b_query,
     p_page,
-    is_read,
+    first,
     num_tokens,
+    is_read,
     b_max,
     b_sum,
     b_shift,
@@ -59,8 +60,11 @@ def attend_raw_page(
     D: tl.constexpr,
     PAGE: tl.constexpr,
 ):
-    """Takes a raw page into the running softmax; `is_read` `[queries, tokens]` says which query reads which token."""
-    o_token, o_dim = tl.arange(0, PAGE), tl.arange(0, D)
+    """Takes some tokens of a raw page, the first of which is `first`, into the running softmax.
+
+    `is_read` `[queries, tokens]` says which query reads which token; tokens from `num_tokens` on hold nothing.
+    """
+    o_token, o_dim = first + tl.arange(0, is_read.shape[1]), tl.arange(0, D)
     is_token = o_token < num_tokens
     b_keys = tl.load(p_page + o_token[None, :] * D + o_dim[:, None], mask=is_token[None, :], other=0.0)
     b_scores = tl.where(is_read, tl.dot(b_query, b_keys, input_precision="ieee") * scale, float("-inf"))

@@ -1,9 +1,9 @@
 """Attention of one new token per sequence: unpacking and split-KV attention in one launch, merging in a second.
 
-One program of a single warp reads one stretch of a sequence's pages for one KV head and all query heads that share it,
-page after page. Stretch 0 is the raw pages: the sinks and the open page; the others share out the sealed ones. Grids
-depend on shapes alone, lengths and page tables are read on the device: a CUDA graph captures a step. Sequences with
-more or fewer new tokens are passed over.
+One program, of a single warp where registers allow, reads one stretch of a sequence's pages for one KV head and all
+query heads that share it, page after page. Stretch 0 is the raw pages: the sinks and the open page; the others share out
+the sealed ones. Grids depend on shapes alone, lengths and page tables are read on the device: a CUDA graph captures a
+step. Sequences with more or fewer new tokens are passed over.
 
 Does not know why a page is raw or sealed.
 """
@@ -26,6 +26,9 @@ from folio_kernels.step_tensors import StepTensors
 
 NUM_STAGES = 3
 """What the compiler pipelines: one page is computed on while the next one is loaded."""
+
+NUM_WARPS = {64: 1, 128: 1, 256: 2}
+"""By head_dim: as few as hold a page's products in registers. Warps that share a page wait for each other."""
 
 MIN_BLOCK = 8
 """The short side of the tensor cores' products."""
@@ -226,7 +229,7 @@ def decode_attention(
         stretches.num_pages,
         scale * math.log2(math.e),
         **constants,
-        num_warps=1,
+        num_warps=NUM_WARPS[layout.head_dim],
     )
     merge_kernel[layout.num_kv_heads, num_sequences](
         partial,

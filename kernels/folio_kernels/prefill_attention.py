@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from folio_kernels.block_attention import (
-    attend_raw_page,
+    attend_raw_tokens,
     attend_sealed_page,
     load_query_rows,
     row_norm,
@@ -30,6 +30,9 @@ from folio_kernels.unpack import CODE_UNIT
 
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
 """By head_dim: what keeps a block's queries and outputs in registers."""
+
+TOKENS_AT_ONCE = 32
+"""Raw tokens that are held at once: their values' addresses, one stream's, take registers too."""
 
 NUM_STAGES = 2
 """What the compiler pipelines: one page is computed on while the next one is loaded."""
@@ -66,6 +69,7 @@ def prefill_kernel(
     VALUE_CODES: tl.constexpr,
     VALUE_SCALE: tl.constexpr,
     VALUE_ZERO: tl.constexpr,
+    TOKENS: tl.constexpr,
     NUM_STAGES: tl.constexpr,
 ):
     """One program per page that a sequence's new tokens lie in, query head and sequence.
@@ -95,22 +99,22 @@ def prefill_kernel(
         o_dim = tl.arange(0, D)
         b_query = tl.load(p_rows[:, None] + o_dim[None, :], mask=is_query[:, None], other=0.0)
         b_query = b_query.to(p_raw.dtype.element_ty)
-        is_any = tl.full((PAGE, PAGE), 1, tl.int1)
-        is_before = o_token[None, :] <= o_token[:, None]
         own_page = tl.load(p_open_pages + i_sequence.to(tl.int64) * open_stride + i_block)
-        for i_page in tl.range(0, num_raw + 1, num_stages=1):
-            is_own = i_page == num_raw
+        for start in tl.range(0, (num_raw + 1) * PAGE, TOKENS, num_stages=1):
+            i_page, first = start // PAGE, start % PAGE
             page = tl.load(p_table + i_page, mask=i_page < num_raw, other=own_page).to(tl.int64)
-            num_tokens = tl.where(is_own, length - i_own * PAGE, PAGE)
-            b_max, b_sum, b_shift, b_output = attend_raw_page(
-                b_query, p_heads + page * page_records * (2 * PAGE * D), is_before | (i_page < num_raw), num_tokens,
+            num_tokens = tl.where(i_page < num_raw, PAGE, length - i_own * PAGE)
+            is_read = (first + tl.arange(0, TOKENS)[None, :] <= o_token[:, None]) | (i_page < num_raw)
+            b_max, b_sum, b_shift, b_output = attend_raw_tokens(
+                b_query, p_heads + page * page_records * (2 * PAGE * D), first, num_tokens, is_read,
                 b_max, b_sum, b_shift, b_output, scale, VALUE_BITS, D, PAGE,
             )  # fmt: skip
         if KEY_BITS > 8:
+            is_any = tl.full((PAGE, PAGE), 1, tl.int1)
             for i_page in tl.range(num_raw, i_own, num_stages=NUM_STAGES):
                 p_page = p_sealed + (tl.load(p_table + i_page).to(tl.int64) * page_records + o_record) * RECORD
-                b_max, b_sum, b_shift, b_output = attend_raw_page(
-                    b_query, p_page, is_any, PAGE, b_max, b_sum, b_shift, b_output, scale, VALUE_BITS, D, PAGE
+                b_max, b_sum, b_shift, b_output = attend_raw_tokens(
+                    b_query, p_page, 0, PAGE, is_any, b_max, b_sum, b_shift, b_output, scale, VALUE_BITS, D, PAGE
                 )
         else:
             b_norm = row_norm(p_rows, is_query, D)
@@ -127,7 +131,12 @@ def prefill_kernel(
 
 def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
     """What `prefill_kernel` is compiled for: a model's heads and a codec's layout."""
-    return {**layout_constants(layout), "GROUP": num_heads // layout.num_kv_heads, "NUM_STAGES": NUM_STAGES}
+    return {
+        **layout_constants(layout),
+        "GROUP": num_heads // layout.num_kv_heads,
+        "TOKENS": TOKENS_AT_ONCE,
+        "NUM_STAGES": NUM_STAGES,
+    }
 
 
 def prefill_attention(

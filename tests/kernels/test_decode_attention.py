@@ -45,6 +45,15 @@ def test_attention_equals_the_reference(
     assert_close_to_reference(output.cpu(), expected)
 
 
+@pytest.mark.parametrize(("group", "head_dim"), [(2, 256), (12, 64)])
+def test_wide_heads_and_wide_groups_are_served(group: int, head_dim: int, device: torch.device) -> None:
+    pool = random_pool("int4", num_pages=6, num_kv_heads=1, head_dim=head_dim, raw_dtype=torch.float16)
+    batch = random_batch(pool, [200], [1])
+    query = torch.randn((1, group, head_dim), dtype=torch.float16)
+    expected = reference.attend(pool, 1, query.double(), batch, head_dim**-0.5)
+    assert_close_to_reference(decoded(on_device(pool, device), 1, query.to(device), batch).cpu(), expected)
+
+
 @pytest.mark.parametrize("codec", ["none", "int4"])
 def test_a_cache_of_float32_is_read_as_it_is(codec: str, device: torch.device) -> None:
     pool = random_pool(codec, num_pages=6)

@@ -36,6 +36,14 @@ def test_attention_equals_the_reference(
     assert_close_to_reference(prefilled(on_device(pool, device), 1, query.to(device), batch).cpu(), expected)
 
 
+def test_wide_heads_are_served(device: torch.device) -> None:
+    pool = random_pool("int4", num_pages=6, num_kv_heads=1, head_dim=256, raw_dtype=torch.float16)
+    batch = random_batch(pool, [150], [20])
+    query = torch.randn((20, 1, 256), dtype=torch.float16)
+    expected = reference.attend(pool, 1, query.double(), batch, 1 / 16)
+    assert_close_to_reference(prefilled(on_device(pool, device), 1, query.to(device), batch).cpu(), expected)
+
+
 @pytest.mark.parametrize("codec", ["none", "int4"])
 def test_what_unused_pages_and_slots_hold_does_not_matter(codec: str, device: torch.device) -> None:
     pool = random_pool(codec, num_pages=12, raw_dtype=torch.float16)

@@ -111,7 +111,7 @@ def cases_of(layout: PageLayout, num_heads: int) -> Iterator[KernelCase]:
         codec.name,
         decode_attention.decode_kernel,
         decode_attention.decode_constants(layout, num_heads),
-        num_warps=1,
+        num_warps=decode_attention.NUM_WARPS[dim],
         loop_elements=2 * tokens * dim,
         code_type=code_type,
     )
