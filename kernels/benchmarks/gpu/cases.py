@@ -97,7 +97,7 @@ def num_stored_pages(length: int) -> int:
 
 
 def decode_bytes(shape: HeadShape, workload: Workload, codec: str) -> int:
-    """Bytes of keys and values that one decode step reads in one layer: sealed pages, sinks, and the open page's tokens.
+    """Bytes of keys and values that one decode step reads in one layer: sealed pages, sinks and the open page's tokens.
 
     Queries, outputs and page tables are left out: they are the same for all.
     """

@@ -106,7 +106,10 @@ def _plan(lengths: tuple[int, ...], num_new: list[int]) -> _Plan:
         kinds.append([RAW if sink else SEALED for sink in is_sink])
         first = (length - new) // PAGE_SIZE
         open_pages.append(
-            [tables[-1][page] if page < min(SINK_PAGES, num_pages) else free_raw.pop() for page in range(first, first + count)]
+            [
+                tables[-1][page] if page < min(SINK_PAGES, num_pages) else free_raw.pop()
+                for page in range(first, first + count)
+            ]
         )
     return _Plan(lengths, num_new, tables, kinds, open_pages, num_raw, num_sealed)
 

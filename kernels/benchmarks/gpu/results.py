@@ -30,8 +30,13 @@ class Decode:
 
 @dataclass(frozen=True)
 class Baseline:
-    """The same step over an uncompressed cache by somebody's kernel; `seconds` is None where it does not run, and
-    `reason` says why.
+    """The same step over an uncompressed cache, by somebody's kernel.
+
+    Attributes:
+        shape, workload, name: what was measured.
+        num_bytes: what it reads.
+        seconds: the median time; None where it does not run.
+        reason: why it does not.
     """
 
     shape: str
@@ -159,19 +164,25 @@ SEALING_SHARE_GOAL, SEALING_STEP_GOAL, PREFILL_GOAL = 0.70, 0.03, 1.15
 def goals(results: Results, shape: str, workload: str) -> list[Goal]:
     """The goals, set at one shape and workload, beside what was measured there."""
     decodes = {each.codec: each for each in results.decodes if (each.shape, each.workload) == (shape, workload)}
-    found = [
-        Goal(f"{codec}: share of copy bandwidth", bound, False, _applied(results.share_of_copy, decodes.get(codec)))
-        for codec, bound in SHARE_GOALS.items()
-    ]
+    found = []
+    for codec, bound in SHARE_GOALS.items():
+        share = results.share_of_copy(decodes[codec]) if codec in decodes else None
+        found.append(Goal(f"{codec}: share of copy bandwidth", bound, is_upper=False, measured=share))
     for codec, bound in RATIO_GOALS.items():
         compared = results.ratio(decodes[codec]) if codec in decodes else None
-        found.append(Goal(f"{codec}: times as fast as bf16", bound, False, compared[0] if compared else None))
+        found.append(
+            Goal(f"{codec}: times as fast as bf16", bound, is_upper=False, measured=compared[0] if compared else None)
+        )
     for sealing in (each for each in results.sealings if each.codec != "none"):
         share = results.share_of_copy(sealing)
-        found.append(Goal(f"sealing {sealing.codec}: share of copy bandwidth", SEALING_SHARE_GOAL, False, share))
+        found.append(
+            Goal(
+                f"sealing {sealing.codec}: share of copy bandwidth", SEALING_SHARE_GOAL, is_upper=False, measured=share
+            )
+        )
         text = f"sealing {sealing.codec}: share of a decode step"
-        found.append(Goal(text, SEALING_STEP_GOAL, True, sealing.share_of_step))
+        found.append(Goal(text, bound=SEALING_STEP_GOAL, is_upper=True, measured=sealing.share_of_step))
     for prefill in (each for each in results.prefills if each.codec == "int4"):
         text = f"prefill int4, {prefill.num_new} tokens after {prefill.num_before}: time over none"
-        found.append(Goal(text, PREFILL_GOAL, True, results.prefill_ratio(prefill)))
+        found.append(Goal(text, PREFILL_GOAL, is_upper=True, measured=results.prefill_ratio(prefill)))
     return found
