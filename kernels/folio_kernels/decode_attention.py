@@ -1,9 +1,9 @@
 """Attention of one new token per sequence: unpacking and split-KV attention in one launch, merging in a second.
 
 One program, of a single warp where registers allow, reads one stretch of a sequence's pages for one KV head and all
-query heads that share it, page after page. Stretch 0 is the raw pages: the sinks and the open page; the others share out
-the sealed ones. Grids depend on shapes alone, lengths and page tables are read on the device: a CUDA graph captures a
-step. Sequences with more or fewer new tokens are passed over.
+query heads that share it, page after page. Stretch 0 is the raw pages: the sinks and the open page; the others share
+out the sealed ones. Grids depend on shapes alone, lengths and page tables are read on the device: a CUDA graph captures
+a step. Sequences with more or fewer new tokens are passed over.
 
 Does not know why a page is raw or sealed.
 """
