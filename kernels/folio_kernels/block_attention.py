@@ -24,15 +24,16 @@ MIN_COLUMNS = tl.constexpr(8)
 def stream_dims(stream: tl.constexpr, BITS: tl.constexpr, D: tl.constexpr):
     """The dims of one stream of codes; of uncompressed numbers, the only stream is all of them."""
     if BITS > 8:
-        return tl.arange(0, D)
-    return 2 * tl.arange(0, D * BITS // 16) + stream % 2 + stream // 2 * (D * BITS // 8)
+        o_dim = tl.arange(0, D)
+    else:
+        o_dim = 2 * tl.arange(0, D * BITS // 16) + stream % 2 + stream // 2 * (D * BITS // 8)
+    return o_dim
 
 
-@triton.jit
-def stream_unit(stream: tl.constexpr, BITS: tl.constexpr):
+@triton.constexpr_function
+def stream_unit(stream: int, bits: int) -> float:
     """What a stream of the outputs is counted in while pages are summed."""
-    UNIT: tl.constexpr = 1.0 if BITS > 8 else weight_unit(BITS) * 2.0 ** (-BITS * (stream // 2)) / CODE_UNIT
-    return UNIT
+    return 1.0 if bits > 8 else weight_unit(bits) * 2.0 ** (24 - bits * (stream // 2))
 
 
 @triton.jit

@@ -22,21 +22,19 @@ MMA_ROWS = tl.constexpr(16)
 """The long side of the tensor cores' products, at least."""
 
 
-@triton.jit
-def weight_unit(VALUE_BITS: tl.constexpr):
+@triton.constexpr_function
+def weight_unit(value_bits: int) -> float:
     """What softmax weights times a value's scale are counted in, so that small ones keep more bits in fp16.
 
     The largest scales, those of values of +-65504, still fit: 516 at 8 bits, 8,734 at 4 and 43,669 at 2.
     """
-    UNIT: tl.constexpr = 2.0**-6 if VALUE_BITS == 8 else (2.0**-2 if VALUE_BITS == 4 else 1.0)
-    return UNIT
+    return {8: 2.0**-6, 4: 2.0**-2, 2: 1.0}[value_bits]
 
 
-@triton.jit
-def middle_code(VALUE_BITS: tl.constexpr):
+@triton.constexpr_function
+def middle_code(value_bits: int) -> float:
     """The middle of a value's codes, as they are unpacked."""
-    CODE: tl.constexpr = SIGN_BIAS if VALUE_BITS == 8 else (2.0**VALUE_BITS - 1) / 2
-    return CODE
+    return 128.0 if value_bits == 8 else (2.0**value_bits - 1) / 2
 
 
 @triton.jit

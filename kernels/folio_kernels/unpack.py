@@ -30,10 +30,12 @@ SIGN_BIAS = tl.constexpr(128.0)
 def unpack_streams(b_words, BITS: tl.constexpr):
     """The `16 / BITS` streams of a block of int16 words, as fp16 blocks of the same shape, in units of `CODE_UNIT`."""
     if BITS == 8:
-        return unpack_bytes(b_words)
-    if BITS == 4:
-        return unpack_nibbles(b_words)
-    return unpack_quarters(b_words)
+        b_streams = unpack_bytes(b_words)
+    elif BITS == 4:
+        b_streams = unpack_nibbles(b_words)
+    else:
+        b_streams = unpack_quarters(b_words)
+    return b_streams
 
 
 @triton.jit
