@@ -10,14 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folio_kernels import reference
-from folio_kernels.codecs import CODECS, codec_named
+from folio_kernels.codecs import CODECS
 from folio_kernels.decode_attention import decode_attention, share_out
-from folio_kernels.layout import PageLayout
-from folio_kernels.pool import RAW, SEALED, AttentionBatch, PagePool
+from folio_kernels.pool import RAW, AttentionBatch, PagePool
 from folio_kernels.step_tensors import step_tensors
 from tests.kernels.attention_tolerance import assert_close_to_reference
-from tests.kernels.huge_memory import huge_tensor
-from tests.kernels.paged_histories import NOTHING, on_device, random_batch, random_pool
+from tests.kernels.huge_memory import huge_history
+from tests.kernels.paged_histories import on_device, random_batch, random_pool
 
 LENGTHS = [1, 63, 64, 65, 1000]
 
@@ -114,24 +113,7 @@ def test_queries_may_lie_heads_before_tokens(device: torch.device) -> None:
 
 
 def test_pages_beyond_what_32_bits_count_are_read(tmp_path: Path) -> None:
-    layout = PageLayout(32, 8, 128, codec_named("int4"), torch.float16)
-    pool = PagePool(layout, 1, 1)
-    num_raw, num_sealed = 2**32 // layout.raw_page_bytes + 3, 2**31 // layout.sealed_page_bytes + 2
-    pool.raw = huge_tensor(tmp_path, (num_raw, *pool.raw.shape[1:]), torch.float16)
-    pool.sealed = huge_tensor(tmp_path, (num_sealed, *pool.sealed.shape[1:]), torch.uint8)
-    assert min(pool.raw[:-2].numel(), pool.sealed[:-1].numel()) > 2**31
-    pool.raw[-2:, 31] = torch.randn((2, *pool.raw.shape[2:]))
-    reference.seal(pool, slice(31, 32), torch.tensor([num_raw - 1]), torch.tensor([num_sealed - 1]))
-    batch = AttentionBatch(
-        query_starts=torch.tensor([0, 1]),
-        lengths=torch.tensor([130]),
-        page_tables=torch.tensor([[num_raw - 1, num_sealed - 1]]),
-        page_kinds=torch.tensor([[RAW, SEALED]]),
-        open_pages=torch.tensor([[num_raw - 2]]),
-        slots=NOTHING,
-        seal_raw=NOTHING,
-        seal_sealed=NOTHING,
-    )
+    pool, batch = huge_history(tmp_path, num_new=1)
     query = torch.randn((1, 8, 128), dtype=torch.float16)
     expected = reference.attend(pool, 31, query.double(), batch, 128**-0.5)
     assert_close_to_reference(decoded(pool, 31, query, batch), expected)

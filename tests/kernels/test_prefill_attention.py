@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from folio_kernels.pool import AttentionBatch, PagePool
 from folio_kernels.prefill_attention import prefill_attention
 from folio_kernels.step_tensors import step_tensors
 from tests.kernels.attention_tolerance import assert_close_to_reference
+from tests.kernels.huge_memory import huge_history
 from tests.kernels.paged_histories import on_device, random_batch, random_pool
 
 LENGTHS, NUM_NEW = [2, 63, 64, 65, 1000, 200, 129], [2, 63, 2, 65, 5, 140, 65]
@@ -74,3 +77,10 @@ def test_a_cache_of_float32_is_read_as_it_is(device: torch.device) -> None:
     query = torch.randn((30, 2, 64))
     expected = reference.attend(pool, 0, query.double(), batch, 0.125)
     assert_close_to_reference(prefilled(on_device(pool, device), 0, query.to(device), batch).cpu(), expected)
+
+
+def test_pages_beyond_what_32_bits_count_are_read(tmp_path: Path) -> None:
+    pool, batch = huge_history(tmp_path, num_new=2)
+    query = torch.randn((2, 8, 128), dtype=torch.float16)
+    expected = reference.attend(pool, 31, query.double(), batch, 128**-0.5)
+    assert_close_to_reference(prefilled(pool, 31, query, batch), expected)
