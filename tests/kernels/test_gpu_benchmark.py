@@ -27,7 +27,6 @@ from benchmarks.gpu.histories import build_history
 from benchmarks.gpu.report import as_json, as_table, write
 from benchmarks.gpu.results import Baseline, Decode, Prefill, Results, Sealing, goals
 from folio_kernels import reference
-from folio_kernels.codecs import CODECS
 from folio_kernels.layout import PAGE_SIZE
 
 DAY = dt.date(2026, 1, 31)
@@ -80,10 +79,10 @@ def test_without_compression_both_counts_agree(shape: HeadShape) -> None:
         assert decode_bytes(shape, workload, "none") == uncompressed_bytes(shape, workload)
 
 
-@pytest.mark.parametrize("codec", CODECS)
-@pytest.mark.parametrize(("length", "num_new"), [(1, 1), (64, 1), (65, 1), (300, 1), (300, 300), (290, 100)])
+@pytest.mark.parametrize("codec", ["none", "int4"])
+@pytest.mark.parametrize(("length", "num_new"), [(1, 1), (64, 1), (300, 300), (290, 100)])
 def test_histories_are_steps_that_the_operations_serve(codec: str, length: int, num_new: int) -> None:
-    history = build_history(HeadShape(4, 2, 64), (length, 130), [num_new, 1], codec, CPU)
+    history = build_history(HeadShape(4, 2, 64), (length, 130), [num_new, 1], codec, CPU, compiled=False)
     pool, batch = history.operations.pool, history.batch
     history.operations.append(0, history.key, history.value, batch.slots)
     if len(batch.seal_raw):
@@ -102,12 +101,19 @@ def test_a_ragged_cache_is_attended_up_to_each_length() -> None:
     assert torch.equal(expected_output(cache)[:1], expected_output(shortened))
 
 
+def ratio(measured: Results, decode: Decode) -> tuple[float, str]:
+    """The ratio, rounded, and what it is taken against."""
+    found = measured.ratio(decode)
+    assert found is not None
+    return round(found[0], 6), found[1]
+
+
 def test_shares_and_ratios_follow_from_times() -> None:
     measured = results()
     none, int4 = measured.decodes
     assert measured.share_of_copy(int4) == pytest.approx(0.9)
-    assert measured.ratio(int4) == (pytest.approx(4.0), "swift")
-    assert measured.ratio(none) == (pytest.approx(1.0), "swift")
+    assert ratio(measured, int4) == (4.0, "swift")
+    assert ratio(measured, none) == (1.0, "swift")
     assert measured.prefill_ratio(measured.prefills[1]) == pytest.approx(1.1)
 
 
@@ -115,12 +121,12 @@ def test_our_own_kernel_counts_among_the_baselines() -> None:
     measured = results()
     quicker = dataclasses.replace(measured.decodes[0], seconds=0.9)
     measured = dataclasses.replace(measured, decodes=(quicker, measured.decodes[1]), copy_bytes_per_s=1100.0)
-    assert measured.ratio(measured.decodes[1]) == (pytest.approx(3.6), "our none")
+    assert ratio(measured, measured.decodes[1]) == (3.6, "our none")
 
 
 def test_a_slow_baseline_is_replaced_by_an_ideal_kernel_and_named_so() -> None:
     measured = results(copy_bytes_per_s=2000.0)
-    assert measured.ratio(measured.decodes[1]) == (pytest.approx(0.5 / 0.25), "ideal at 85%")
+    assert ratio(measured, measured.decodes[1]) == (0.5 / 0.25, "ideal at 85%")
 
 
 def test_without_any_baseline_there_is_no_ratio() -> None:

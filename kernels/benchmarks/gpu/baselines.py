@@ -10,6 +10,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -96,7 +97,8 @@ def flash_attention(module: str, cache: Cache) -> Work:
 
     def work() -> torch.Tensor:
         output = attend(query, cache.keys, cache.values, cache_seqlens=cache.lengths, causal=True)
-        return (output[0] if isinstance(output, tuple) else output).squeeze(1)
+        attended: torch.Tensor = output[0] if isinstance(output, tuple) else output
+        return attended.squeeze(1)
 
     return work
 
@@ -167,7 +169,7 @@ def error_of(output: torch.Tensor, expected: torch.Tensor) -> float:
     return ((output.float() - expected).square().mean() / expected.square().mean()).sqrt().item()
 
 
-def _imported(module: str) -> object:
+def _imported(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:

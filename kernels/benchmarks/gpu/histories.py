@@ -33,12 +33,21 @@ def decode_history(shape: HeadShape, workload: Workload, codec: str, device: tor
 
 
 def build_history(
-    shape: HeadShape, lengths: tuple[int, ...], num_new: list[int], codec: str, device: torch.device
+    shape: HeadShape,
+    lengths: tuple[int, ...],
+    num_new: list[int],
+    codec: str,
+    device: torch.device,
+    *,
+    compiled: bool = True,
 ) -> History:
-    """Sequences of the given lengths, of which the last `num_new` tokens are this step's."""
+    """Sequences of the given lengths, of which the last `num_new` tokens are this step's.
+
+    `compiled` matters on a CPU alone, see `operations_for`.
+    """
     plan = _plan(lengths, num_new)
     pool = PagePool(shape.layout(codec), plan.num_raw, plan.num_sealed, device)
-    operations = operations_for(pool, compiled=True)
+    operations = operations_for(pool, compiled=compiled)
     _fill(operations)
     heads = (shape.num_heads, shape.num_kv_heads, shape.num_kv_heads)
     step = [torch.randn((sum(num_new), count, shape.head_dim), dtype=CACHE_DTYPE, device=device) for count in heads]

@@ -38,7 +38,8 @@ class GraphTimer:
             graph.replay()
             end.record()
         torch.cuda.synchronize()
-        return statistics.median(begin.elapsed_time(end) for begin, end in events) / 1000
+        times_ms: list[float] = [begin.elapsed_time(end) for begin, end in events]
+        return statistics.median(times_ms) / 1000
 
     def _flush(self) -> None:
         """Fills the L2 cache by reading: lines that were written would be written back on the work's time."""
