@@ -16,7 +16,7 @@ from tests.kernels.attention_tolerance import assert_close_to_reference
 from tests.kernels.huge_memory import huge_history
 from tests.kernels.paged_histories import on_device, random_batch, random_pool
 
-LENGTHS, NUM_NEW = [2, 63, 64, 65, 1000, 200, 129], [2, 63, 2, 65, 5, 140, 65]
+LENGTHS, NUM_NEW = [2, 64, 65, 1000, 200], [2, 2, 65, 3, 80]
 """Whole histories and tails of them, within a page, up to its end, over its end."""
 
 
