@@ -69,4 +69,8 @@ def operations_for(pool: PagePool, *, compiled: bool) -> Operations:
     """
     if pool.raw.device.type == "cpu":
         return CpuOperations(pool, compiled=compiled)
+    if pool.raw.device.type == "cuda":
+        from folio_kernels.triton_operations import TritonOperations  # noqa: PLC0415 - CPUs need no Triton
+
+        return TritonOperations(pool)
     return ReferenceOperations(pool)

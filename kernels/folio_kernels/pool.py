@@ -95,7 +95,7 @@ class AttentionBatch:
         lengths: `[sequences]` int32, this step's tokens included.
         page_tables: `[sequences, pages]` int32: the stored page of each full page of the history; the id counts
             within the pool of the page's kind. Entries past the last full page are not read.
-        page_kinds: `[sequences, pages]` int32, `RAW` or `SEALED`.
+        page_kinds: `[sequences, pages]` int32, `RAW` or `SEALED`; raw ones come first in a history.
         open_pages: `[sequences, touched]` int32: the raw page of each page that the step's tokens lie in, the
             first one being page `(lengths - new) // page_size`.
         slots: `[tokens]` int64: where each token's key and value go, `raw_page * page_size + offset`.

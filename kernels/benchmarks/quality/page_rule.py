@@ -14,7 +14,7 @@ import torch
 
 from folio_kernels import reference
 from folio_kernels.codecs import Codec
-from folio_kernels.cpu_attention import prefill_attention
+from folio_kernels.cpu_attention import masked_attention
 from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.pool import hadamard
 
@@ -77,7 +77,7 @@ def page_rule_attention(
     for block in _blocks(len(query)):
         num_stored = (block.stop - 1) // PAGE_SIZE * PAGE_SIZE
         history = torch.cat([stored[:, :, :num_stored], own[:, :, block]], 2)
-        output[block] = prefill_attention(query[block], history, _mask(block, num_stored), scale)
+        output[block] = masked_attention(query[block], history, _mask(block, num_stored), scale)
     return output
 
 
