@@ -21,14 +21,18 @@ class Listeners:
     Attributes:
         address: the numeric address they are bound to.
         ports: their ports.
+        has_metrics: whether the metrics port is opened at all.
     """
 
     address: str
     ports: Ports
+    has_metrics: bool = True
 
     def is_ready(self) -> bool:
-        """Whether the server answers that all its models can be used."""
-        return self._get(self.ports.http, "/v2/health/ready") is not None
+        """Whether the server answers that all its models can be used, and on its metrics port, which opens last."""
+        if self._get(self.ports.http, "/v2/health/ready") is None:
+            return False
+        return not self.has_metrics or self._get(self.ports.metrics, "/metrics") is not None
 
     def num_requests(self) -> int | None:
         """How many requests run or wait, None where the server does not tell."""

@@ -45,7 +45,8 @@ def run(arguments: Sequence[str]) -> int:
             return 0
         server = locate_server(os.environ)
         _check(server, options)
-        listeners = Listeners(options.address, choose_ports(options.address, options.ports))
+        ports = choose_ports(options.address, options.ports)
+        listeners = Listeners(options.address, ports, options.has_metrics)
         remove_abandoned()
         return _serve(server, options, listeners)
     except ConfigurationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ DEFAULT_PORTS = Ports(http=8000, grpc=8001, metrics=8002)
 GUARDED = ("http-address", "grpc-address", "metrics-address", "allow-sagemaker", "allow-vertex-ai")
 # `folio-server` writes these itself, and the clean-up after a run depends on them.
 OWNED = ("backend-directory",)
+METRICS_OFF = {("--allow-metrics", value) for value in ("false", "0", "off", "no")}
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,12 @@ class Options:
     stop_with_stdin: bool
     export_backend: Path | None
     server_arguments: tuple[str, ...]
+
+    @property
+    def has_metrics(self) -> bool:
+        """Whether the server opens its metrics port: it does unless told not to."""
+        words = [word for argument in self.server_arguments for word in argument.lower().split("=")]
+        return not any(pair in METRICS_OFF for pair in itertools.pairwise(words))
 
 
 def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:

@@ -28,6 +28,20 @@ def test_unknown_arguments_are_passed_on_whole() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "has_metrics"),
+    [
+        ([], True),
+        (["--allow-metrics=true"], True),
+        (["--allow-metrics=false"], False),
+        (["--allow-metrics", "False"], False),
+        (["--allow-gpu-metrics=false"], True),
+    ],
+)
+def test_a_server_without_metrics_is_known_by_its_arguments(arguments: list[str], *, has_metrics: bool) -> None:
+    assert parse_options(arguments, {}).has_metrics == has_metrics
+
+
+@pytest.mark.parametrize(
     ("arguments", "environment", "named"),
     [
         ([], {"HTTP_PORT": "eighty"}, "HTTP_PORT"),
