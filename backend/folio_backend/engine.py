@@ -21,7 +21,8 @@ from folio_backend.errors import Cancelled, FolioError, Internal, Unavailable
 from folio_backend.generation import Choice, Generation, Prompt, ResponseChannel
 from folio_backend.request import GenerateRequest
 from folio_backend.responses import Responder
-from folio_backend.sampler import SampledToken, SamplingRow, sample
+from folio_backend.sampler import SampledToken, sample
+from folio_backend.sampling_row import sampling_row
 from folio_backend.scheduler import Schedule
 from folio_backend.step import StepSequence, build_step
 from folio_backend.timings import timings_of
@@ -111,7 +112,7 @@ class Engine:
             while not self._is_stopped:
                 self.heartbeat_s = time.time()
                 if self.live:
-                    self.step()
+                    self._step_or_abandon()
                 else:
                     self._rest()
         finally:
@@ -130,6 +131,17 @@ class Engine:
             while not self.live and not self._is_stopped:
                 self._wakeup.wait(timeout=1.0)
                 self.heartbeat_s = time.time()
+
+    def _step_or_abandon(self) -> None:
+        """A step. After a fault outside of the model nobody is known to have caused it: all that is live ends."""
+        try:
+            self.step()
+        except Exception as error:  # noqa: BLE001 - the thread must live on, and `health` tell what happened
+            with self._wakeup:
+                self.integrity_error = f"a step failed outside of the model ({type(error).__name__})"
+                while self.live:
+                    sentence = f"The engine failed ({type(error).__name__})."
+                    self._fail(next(iter(self.live)), Internal(sentence, reason="engine_failure"))
 
     def step(self) -> None:
         """One iteration: schedule, run, sample, emit."""
@@ -169,23 +181,8 @@ class Engine:
     def _sample(self, choices: list[Choice], logits: torch.Tensor) -> Mapping[Choice, SampledToken | Internal]:
         if not choices:
             return {}
-        rows = [self._sampling_row(choice) for choice in choices]
+        rows = [sampling_row(choice, self.parts.tokenizer.eos_token_ids) for choice in choices]
         return dict(zip(choices, sample(logits, rows), strict=True))
-
-    def _sampling_row(self, choice: Choice) -> SamplingRow:
-        request, num_output = choice.generation.request, len(choice.sampled)
-        sampling = request.sampling
-        ends = {*self.parts.tokenizer.eos_token_ids, *sampling.stop_token_ids}
-        return SamplingRow(
-            parameters=sampling,
-            seed=choice.seed,
-            choice=choice.index,
-            position=num_output,
-            prompt_token_ids=choice.token_ids[: choice.num_prompt_tokens],
-            output_token_ids=choice.output_token_ids,
-            forbidden_token_ids=sorted(ends) if num_output < sampling.min_tokens else (),
-            needs_logprob=request.output.cumulative_logprob,
-        )
 
     def _emit(self, schedule: Schedule, tokens: Mapping[Choice, SampledToken | Internal]) -> None:
         with self._wakeup:
@@ -222,9 +219,13 @@ class Engine:
     def _respond(self, generation: Generation) -> None:
         responder = self.live[generation]
         assert responder is not None
-        response = responder.next_response()
-        if response is not None:
-            generation.channel.send(response)
+        try:
+            response = responder.next_response()
+            if response is not None:
+                generation.channel.send(response)
+        except Exception as error:  # noqa: BLE001 - an answer that cannot be made or sent belongs to its request alone
+            self._fail(generation, Internal(f"The answer failed ({type(error).__name__}).", reason="answer_failure"))
+            return
         if generation.is_finished:
             self._forget(generation, generation.choices[0].finish_reason or "stop")
 

@@ -125,6 +125,39 @@ def test_numbers_that_break_in_one_row_break_one_request(new_engine: NewEngine, 
     assert_as_model(llama, random_ids(100), run_of(engine, good))
 
 
+def test_an_answer_that_cannot_be_sent_ends_its_request_alone(new_engine: NewEngine, llama: PreTrainedModel) -> None:
+    engine = new_engine()
+    bad = engine.submit_ids(random_ids(40), 20)
+    good = engine.submit_ids(random_ids(100), 20)
+
+    def refuse(_response: object) -> None:
+        raise OSError("content that must not be shown")
+
+    engine.steps(3)
+    bad.answer.send = refuse  # type: ignore[assignment, method-assign]
+    engine.run()
+    assert isinstance(bad.answer.error, Internal)
+    assert bad.answer.error.sentence == "The answer failed (OSError)."
+    assert_as_model(llama, random_ids(100), run_of(engine, good))
+
+
+def test_a_fault_outside_of_the_model_ends_what_is_live_and_is_told(
+    new_engine: NewEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = new_engine()
+    lost = [engine.submit_ids(random_ids(40), 20, session_id=session_id) for session_id in (None, "s")]
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.engine.parts.scheduler, "schedule", lambda: 1 / 0)
+        engine.engine.start()
+        engine.engine.drain()
+        engine.engine.stop()
+    assert [turn.answer.error.sentence for turn in lost if turn.answer.error] == [
+        "The engine failed (ZeroDivisionError)."
+    ] * 2
+    assert engine.engine.integrity_error == "a step failed outside of the model (ZeroDivisionError)"
+    assert num_held(engine) == 0
+
+
 def test_draining_refuses_what_is_new_and_waits_for_what_is_live(new_engine: NewEngine) -> None:
     engine = new_engine()
     turn = engine.submit_ids(random_ids(100), 30)
