@@ -178,7 +178,12 @@ def test_help_says_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
 def started(*arguments: str) -> subprocess.Popen[bytes]:
     """The command as a process of its own."""
     command = [sys.executable, "-m", "folio_client.cli", *arguments]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=_heed_ctrl_c)  # noqa: PLW1509 - the child does no more than that
+
+
+def _heed_ctrl_c() -> None:
+    """A shell starts what runs in its background deaf to Ctrl-C, which children inherit."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_ctrl_c_ends_a_generation_here_and_on_the_server(server: RunningServer) -> None:
