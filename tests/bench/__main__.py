@@ -25,6 +25,7 @@ from folio_backend.weights import cache_folder, resolve_model
 from folio_kernels.codecs import CODECS, codec_named
 from folio_kernels.layout import PageLayout
 from tests.bench.client_streams import run_client_streams
+from tests.bench.cpu_decode import CONTEXTS, SHAPES, sdpa_over_int4
 from tests.bench.server_streams import run_server_streams, running_server
 from tests.bench.streams import run_streams, start_stream
 from tests.bench.transformers_baseline import TransformersBaseline
@@ -50,7 +51,7 @@ def main() -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     short: list[int] = tokenizer(SHORT_PROMPT).input_ids
     baseline = TransformersBaseline(folder)
-    figures = size_figures()
+    figures = size_figures() | attention_figures(options.repeats)
     for codec in options.codecs:
         settings = Settings.load({"task": "generate", "model": MODEL, "codec": codec}, {})
         engine = start_engine(partial(load_engine, settings, "cpu", _say))
@@ -63,6 +64,16 @@ def main() -> None:
         engine.stop()
     _print_table(figures)
     print(json.dumps({name: round(value, 3) for name, value in figures.items()}))
+
+
+def attention_figures(repeats: int) -> Figures:
+    """Torch's attention over ours, compressed to int4; `cpu_decode_int4_vs_sdpa` is the least of the cases."""
+    figures = {}
+    for model, shape in SHAPES.items():
+        for context in CONTEXTS:
+            name = f"cpu_decode_int4_vs_sdpa_{model}_{context // 1000}k"
+            figures[name] = _median(name, partial(sdpa_over_int4, shape, context), repeats)
+    return {"cpu_decode_int4_vs_sdpa": min(figures.values())} | figures
 
 
 def decode_figures(engine: Engine, baseline: TransformersBaseline, short: list[int], repeats: int) -> Figures:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 SUFFIX = re.compile(r"_(bucket|sum|count)$")
 ANNOTATIONS = {"summary", "description", "runbook_url"}
 # Refusals of operations on a session that is in use, and ends of running requests: no refused request.
-NO_REFUSALS = {"session_busy", "decode_failure"}
+NO_REFUSALS = {"session_busy", "decode_failure", "answer_failure", "engine_failure"}
 
 
 def test_configuration_and_rules_are_accepted() -> None:
