@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -33,14 +34,13 @@ class AttentionOperator:
 
     Attributes:
         name: what transformers knows it by.
-        step: the step that is running; None between steps.
     """
 
     _numbers: ClassVar[Iterator[int]] = itertools.count()
 
     def __init__(self, operations: Operations) -> None:
         self.name = f"folio_{next(self._numbers)}"
-        self.step: StepInput | None = None
+        self._step: StepInput | None = None
         self._operations = operations
         self._library = torch.library.Library(self.name, "DEF")
         self._library.define(f"attend{SCHEMA}")
@@ -49,11 +49,20 @@ class AttentionOperator:
         operator = getattr(torch.ops, self.name).attend.default
         AttentionInterface.register(self.name, _attention_function(operator))
 
+    @contextmanager
+    def running(self, step: StepInput) -> Iterator[None]:
+        """While it lasts, the model's attention is that of the step."""
+        self._step = step
+        try:
+            yield
+        finally:
+            self._step = None
+
     def _attend(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, layer: torch.Tensor, scale: float
     ) -> torch.Tensor:
-        assert self.step is not None
-        batch, index, operations = self.step.attention, int(layer), self._operations
+        assert self._step is not None
+        batch, index, operations = self._step.attention, int(layer), self._operations
         operations.append(index, key[0].transpose(0, 1), value[0].transpose(0, 1), batch.slots)
         if len(batch.seal_raw):
             operations.seal(slice(index, index + 1), batch.seal_raw, batch.seal_sealed)

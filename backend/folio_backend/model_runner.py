@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from folio_backend.attention_operator import AttentionOperator, number_layers
 from folio_backend.step import StepInput
 from folio_kernels.operations import ALL_LAYERS, Operations
-from folio_kernels.pool import AttentionBatch
+from folio_kernels.pool import warm_up_batch
 
 
 class ModelRunner:
@@ -50,13 +50,13 @@ class ModelRunner:
             Logits float32 `[rows, vocabulary]` of the tokens asked for.
         """
         device = self.model.device
-        self._attention.step = step
-        output = self.model(
-            input_ids=step.token_ids.unsqueeze(0).to(device),
-            position_ids=step.positions.unsqueeze(0).to(device),
-            logits_to_keep=step.logits_rows.to(device),
-            use_cache=False,
-        )
+        with self._attention.running(step):
+            output = self.model(
+                input_ids=step.token_ids.unsqueeze(0).to(device),
+                position_ids=step.positions.unsqueeze(0).to(device),
+                logits_to_keep=step.logits_rows.to(device),
+                use_cache=False,
+            )
         if len(step.seal_after_raw):
             self.operations.seal(ALL_LAYERS, step.seal_after_raw, step.seal_after_sealed)
         logits: torch.Tensor = output.logits[0].float()
@@ -65,21 +65,11 @@ class ModelRunner:
 
 def _warm_up_step(num_tokens: int) -> StepInput:
     """One sequence of so many tokens, in the pool's first raw page."""
-    positions, nothing = torch.arange(num_tokens), torch.empty(0, dtype=torch.int64)
-    no_pages = torch.empty((1, 0), dtype=torch.int32)
+    nothing = torch.empty(0, dtype=torch.int64)
     return StepInput(
         token_ids=torch.zeros(num_tokens, dtype=torch.int64),
-        positions=positions,
-        attention=AttentionBatch(
-            query_starts=torch.tensor([0, num_tokens], dtype=torch.int32),
-            lengths=torch.tensor([num_tokens], dtype=torch.int32),
-            page_tables=no_pages,
-            page_kinds=no_pages,
-            open_pages=torch.zeros((1, 1), dtype=torch.int32),
-            slots=positions,
-            seal_raw=nothing,
-            seal_sealed=nothing,
-        ),
+        positions=torch.arange(num_tokens),
+        attention=warm_up_batch(num_tokens),
         logits_rows=torch.tensor([num_tokens - 1]),
         seal_after_raw=nothing,
         seal_after_sealed=nothing,

@@ -107,26 +107,32 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=command)
         return added
 
-    chatting = add("chat", chat, "hold a conversation that the server remembers", sampling)
-    chatting.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
-    chatting.add_argument("--session", metavar="NAME", help="the session's name (default: a new one)")
-    chatting.add_argument(
-        "--transcript", metavar="FILE", type=Path, help="continue what this JSON file holds, and keep it up to date"
-    )
-    chatting.add_argument("--keep", action="store_true", help="leave the session on the server")
+    _add_chat_options(add("chat", chat, "hold a conversation that the server remembers", sampling))
     generating = add("generate", generate, "continue a text", sampling)
     generating.add_argument("prompt", help="the text; - reads it from standard input")
     add("sessions", sessions, "list the sessions that the server holds")
-    watching = add("stats", stats, "show requests, pages and memory")
-    watching.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
-    watching.add_argument("--interval", metavar="SECONDS", type=_positive, default=1.0, help="between two looks")
-    watching.add_argument("--count", metavar="N", type=_count, help="how many looks (default: until Ctrl-C)")
+    _add_watch_options(add("stats", stats, "show requests, pages and memory"))
     checking = add("health", health, "say whether the model works")
     checking.add_argument("--wait", metavar="SECONDS", type=_positive, help="wait this long for it to be ready")
     warming = add("warm-up", warm_up, "send short generations until latencies settle")
     warming.add_argument("--requests", metavar="N", type=_count, default=100, help="the most to send (default: 100)")
     warming.add_argument("--concurrency", metavar="N", type=_count, default=1, help="at a time (default: 1)")
     return parser
+
+
+def _add_chat_options(chatting: argparse.ArgumentParser) -> None:
+    chatting.add_argument("--system", metavar="TEXT", help="what the model is told before the conversation")
+    chatting.add_argument("--session", metavar="NAME", help="the session's name (default: a new one)")
+    chatting.add_argument(
+        "--transcript", metavar="FILE", type=Path, help="continue what this JSON file holds, and keep it up to date"
+    )
+    chatting.add_argument("--keep", action="store_true", help="leave the session on the server")
+
+
+def _add_watch_options(watching: argparse.ArgumentParser) -> None:
+    watching.add_argument("--watch", action="store_true", help="again and again, until Ctrl-C")
+    watching.add_argument("--interval", metavar="SECONDS", type=_positive, default=1.0, help="between two looks")
+    watching.add_argument("--count", metavar="N", type=_count, help="how many looks (default: until Ctrl-C)")
 
 
 def _shared_options() -> argparse.ArgumentParser:

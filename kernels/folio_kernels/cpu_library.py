@@ -7,7 +7,6 @@ know what a kernel computes.
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -59,7 +58,7 @@ class CpuLibrary:
 
     def __init__(self, pool: PagePool) -> None:
         self._library = _build(_source())
-        self._pool = pool
+        self._pool = pool  # keeps the memory that the struct points at
         self._pool_struct = _pool_struct(pool)
         self._batch: AttentionBatch | None = None
         self._batch_arrays: list[torch.Tensor] = []
@@ -141,7 +140,6 @@ def _source() -> str:
     return f'// {digest}\n#include "{SOURCES}/kernels.cpp"\n'
 
 
-@lru_cache(maxsize=1)
 def _build(source: str) -> ctypes.CDLL:
     """The shared library, from torch's cache or freshly compiled.
 

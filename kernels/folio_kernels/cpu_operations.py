@@ -10,7 +10,7 @@ import torch
 from folio_kernels import cpu_attention, reference
 from folio_kernels.cpu_attention import SequencePlan, plan_sequence
 from folio_kernels.cpu_library import CpuLibrary
-from folio_kernels.pool import AttentionBatch, PagePool
+from folio_kernels.pool import AttentionBatch, PagePool, warm_up_batch
 
 MIN_PAGES = 2
 """Pages sealed together are at least so many: the compiler would specialise on 0 and on 1."""
@@ -78,25 +78,10 @@ class CpuOperations:
         layout, first = self.pool.layout, torch.zeros(1, dtype=torch.int64)
         key = torch.zeros((2, layout.num_kv_heads, layout.head_dim))
         self.append(0, key, key, torch.arange(2))
-        self.attend(0, torch.zeros((2, num_heads, layout.head_dim)), _warm_up_batch(), 1.0)
+        self.attend(0, torch.zeros((2, num_heads, layout.head_dim)), warm_up_batch(num_new=2), 1.0)
         self._seal(slice(None), first.repeat(MIN_PAGES + 1), first.repeat(MIN_PAGES + 1), is_first=True)
         self.seal(slice(None), first, first)
         self.seal(slice(0, 1), first, first)
-
-
-def _warm_up_batch() -> AttentionBatch:
-    """One sequence of two tokens, in the pool's first raw page."""
-    nothing, no_pages = torch.empty(0, dtype=torch.int64), torch.empty((1, 0), dtype=torch.int32)
-    return AttentionBatch(
-        query_starts=torch.tensor([0, 2], dtype=torch.int32),
-        lengths=torch.tensor([2], dtype=torch.int32),
-        page_tables=no_pages,
-        page_kinds=no_pages,
-        open_pages=torch.zeros((1, 1), dtype=torch.int32),
-        slots=torch.arange(2),
-        seal_raw=nothing,
-        seal_sealed=nothing,
-    )
 
 
 def _at_least(count: int, rows: torch.Tensor) -> torch.Tensor:

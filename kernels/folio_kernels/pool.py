@@ -7,6 +7,7 @@ is where it is: that is the backend's cache.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,3 +118,23 @@ class AttentionBatch:
         """Tokens that the step adds to each sequence."""
         starts: list[int] = self.query_starts.tolist()
         return [end - start for start, end in itertools.pairwise(starts)]
+
+
+def warm_up_batch(num_new: int, stored_kinds: Sequence[int] = ()) -> AttentionBatch:
+    """A batch to run before the pool serves anybody: one sequence, all of whose pages are the pool's first ones.
+
+    Args:
+        num_new: the tokens that the step adds; they fit into one page.
+        stored_kinds: `RAW` or `SEALED` of each full page before them.
+    """
+    nothing = torch.empty(0, dtype=torch.int64)
+    return AttentionBatch(
+        query_starts=torch.tensor([0, num_new], dtype=torch.int32),
+        lengths=torch.tensor([len(stored_kinds) * PAGE_SIZE + num_new], dtype=torch.int32),
+        page_tables=torch.zeros((1, len(stored_kinds)), dtype=torch.int32),
+        page_kinds=torch.tensor([list(stored_kinds)], dtype=torch.int32),
+        open_pages=torch.zeros((1, 1), dtype=torch.int32),
+        slots=torch.arange(num_new),
+        seal_raw=nothing,
+        seal_sealed=nothing,
+    )

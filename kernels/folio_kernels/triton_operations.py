@@ -11,14 +11,10 @@ import torch
 
 from folio_kernels.append import append
 from folio_kernels.decode_attention import decode_attention
-from folio_kernels.layout import PAGE_SIZE
-from folio_kernels.pool import RAW, SEALED, AttentionBatch, PagePool
+from folio_kernels.pool import RAW, SEALED, AttentionBatch, PagePool, warm_up_batch
 from folio_kernels.prefill_attention import prefill_attention
 from folio_kernels.seal import seal
 from folio_kernels.step_tensors import StepTensors, step_tensors
-
-WARM_UP_LENGTH = 2 * PAGE_SIZE + 2
-"""A history of a raw page, a sealed one where there are any, and an open one."""
 
 
 class TritonOperations:
@@ -59,8 +55,9 @@ class TritonOperations:
         Call before the pool serves anybody.
         """
         layout, device = self.pool.layout, self.pool.raw.device
+        stored_kinds = [RAW, SEALED if self.pool.num_sealed_pages else RAW]
         for num_new in (1, 2):
-            batch = self._warm_up_batch(num_new)
+            batch = warm_up_batch(num_new, stored_kinds)
             shape = (num_new, layout.num_kv_heads, layout.head_dim)
             key = torch.zeros(shape, dtype=layout.raw_dtype, device=device)
             self.append(0, key, key, batch.slots)
@@ -83,20 +80,6 @@ class TritonOperations:
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(self.pool.raw.device)
-
-    def _warm_up_batch(self, num_new: int) -> AttentionBatch:
-        stored = [RAW, SEALED if self.pool.num_sealed_pages else RAW]
-        nothing = torch.empty(0, dtype=torch.int64)
-        return AttentionBatch(
-            query_starts=torch.tensor([0, num_new], dtype=torch.int32),
-            lengths=torch.tensor([WARM_UP_LENGTH], dtype=torch.int32),
-            page_tables=torch.zeros((1, len(stored)), dtype=torch.int32),
-            page_kinds=torch.tensor([stored], dtype=torch.int32),
-            open_pages=torch.zeros((1, 1), dtype=torch.int32),
-            slots=torch.arange(num_new),
-            seal_raw=nothing,
-            seal_sealed=nothing,
-        )
 
 
 def _with_dense_dims(x: torch.Tensor) -> torch.Tensor:
