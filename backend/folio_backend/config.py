@@ -95,8 +95,9 @@ class Settings(BaseSettings):
     """Memory of the cache; see `memory_limit_bytes`."""
     strategy: StrategyName = "lru"
     """Which cached pages are evicted first."""
-    gc_threshold: float = Field(default=0.9, ge=0, le=1)
-    """Share of the pool in use above which pages are evicted ahead of need."""
+    gc_threshold: float = Field(default=1, ge=0, le=1)
+    """Share of the pages above which cached and idle ones are evicted as soon as a request ends, ahead of need; at 1
+    only what is needed goes."""
     max_sessions: int = Field(default=10_000, ge=1)
     """Sessions kept at most."""
 

@@ -69,7 +69,7 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
     if settings.compile:
         compile_layers(model, runner.warm_up, progress)
     num_pages = PageCount(pool.num_raw_pages, pool.num_sealed_pages)
-    store = PageStore(num_pages, STRATEGIES[settings.strategy]())
+    store = PageStore(num_pages, STRATEGIES[settings.strategy](), settings.gc_threshold)
     cache = KVCache(store, settings.sink_pages)
     return Engine(_parts(runner, cache, settings, folder))
 

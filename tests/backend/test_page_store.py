@@ -101,6 +101,25 @@ def test_many_rests_and_returns_leave_no_trace_behind() -> None:
     assert cache.store.evictions == {"idle": 1, "cached": 1}
 
 
+@pytest.mark.parametrize(("gc_threshold", "in_use"), [(1.0, [2, 3]), (0.5, [2, 2]), (0.25, [1, 1]), (0.0, [0, 0])])
+def test_above_the_threshold_what_nobody_holds_is_evicted_ahead_of_need(gc_threshold: float, in_use: list[int]) -> None:
+    store = PageStore(PageCount(raw=4, sealed=4), LeastRecentlyUsed(), gc_threshold)
+    cache = KVCache(store, sink_pages=1)
+    table = idle(cache, ids(4 * PAGE_SIZE + 10))
+    counts = store.count_states()
+    assert [4 - counts[kind, PageState.FREE] for kind in (PageKind.RAW, PageKind.SEALED)] == in_use
+    cache.store.check_integrity([table])
+
+
+def test_the_threshold_takes_nothing_that_is_held() -> None:
+    cache = KVCache(PageStore(PageCount(raw=4, sealed=4), LeastRecentlyUsed(), 0.0), sink_pages=1)
+    table = running(cache, ids(3 * PAGE_SIZE + 10))
+    other = idle(cache, ids(2 * PAGE_SIZE, 9_000))
+    assert num_resident_pages(cache, other) == 0
+    assert len(table.pages) == 3
+    cache.store.check_integrity([table, other])
+
+
 @pytest.mark.parametrize("damage", ["lost", "held twice", "wrong key", "orphan"])
 def test_the_check_sees_damage(damage: str) -> None:
     cache = cache_of(4, 4)

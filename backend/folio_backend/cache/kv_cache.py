@@ -137,6 +137,7 @@ class KVCache:
             self.store.let_go(table.open_page)
         table.open_page, table.num_open_tokens = None, 0
         self._let_go_of_pages(table)
+        self.store.collect()
 
     def park(self, table: PageTable) -> None:
         """Turns a running table into an idle session's: its open page may be taken, its full pages are cached."""
@@ -147,6 +148,7 @@ class KVCache:
         self._let_go_of_pages(table)
         if table.open_page is not None:
             self.store.make_idle(table.open_page, table)
+        self.store.collect()
 
     def _let_go_of_pages(self, table: PageTable) -> None:
         self.store.advance()

@@ -32,10 +32,12 @@ class PageStore:
     Args:
         num_pages: how many there are.
         strategy: the order in which pages that may go, go.
+        gc_threshold: the share of each kind's pages that may stay in use once some are let go; see `collect`.
     """
 
-    def __init__(self, num_pages: PageCount, strategy: EvictionStrategy) -> None:
+    def __init__(self, num_pages: PageCount, strategy: EvictionStrategy, gc_threshold: float = 1.0) -> None:
         self.num_pages = num_pages
+        self._most_in_use = {kind: int(gc_threshold * num_pages.of(kind)) for kind in PageKind}
         self.evictions: Counter[str] = Counter()
         self._strategy = strategy
         self._free = {kind: [Page(kind, index) for index in reversed(range(num_pages.of(kind)))] for kind in PageKind}
@@ -122,6 +124,13 @@ class PageStore:
             parent.children.remove(page)
             if parent.is_evictable:
                 self._strategy.offer(parent)
+
+    def collect(self) -> None:
+        """Evicts ahead of need, until no more of each kind are in use than the threshold allows, or all are held."""
+        for kind in PageKind:
+            num_free = self.num_pages.of(kind) - self._most_in_use[kind]
+            while len(self._free[kind]) < min(num_free, self._num_available(kind)):
+                self._evict(kind)
 
     def _evict(self, kind: PageKind) -> None:
         """Frees one page: of that kind, or, where each has others behind it, one of those."""
