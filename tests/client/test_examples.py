@@ -7,6 +7,8 @@ import importlib
 import pkgutil
 import re
 import shlex
+import shutil
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,8 @@ def docstrings() -> Iterator[doctest.DocTest]:
 
 DOCSTRINGS = {found.name: found for found in docstrings() if found.examples}
 PYTHON = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+BASH = "/bin/bash"
+CURL = [block for block in re.findall(r"^```\n(.*?)^```", README, re.MULTILINE | re.DOTALL) if "curl" in block]
 COMMANDS = re.findall(r"^folio (.+?)(?:\s+#.*)?$", README, re.MULTILINE)
 
 
@@ -75,6 +79,17 @@ def test_docstring(name: str, address: str) -> None:
 def test_python_of_the_readme(code: str, address: str, capsys: pytest.CaptureFixture[str]) -> None:
     exec(code.replace(DEFAULT_URL, address), {})  # noqa: S102 - the README's own
     assert capsys.readouterr().out
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_curl_of_the_readme(server: RunningServer) -> None:
+    (block,) = CURL
+    shown = block.replace("localhost:8000", server.http_address).replace("localhost:8002", server.metrics_address)
+    done = subprocess.run([BASH, "-euo", "pipefail", "-c", shown], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert '"error"' not in done.stdout
+    for wanted in ("Paris", "data: ", "bytes_per_token", "kv_cache_requests_total"):
+        assert wanted in done.stdout
 
 
 @pytest.mark.parametrize("command", COMMANDS)
