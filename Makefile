@@ -9,6 +9,8 @@ PYTHON ?= python3
 HTTP_PORT ?= 8000
 GRPC_PORT ?= 8001
 METRICS_PORT ?= 8002
+# Tests that run at a time; each may run a server with a model.
+TEST_WORKERS ?= 2
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,8 +44,9 @@ check: $(INSTALLED) ## format, lint, types, import directions
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-test: setup ## the tests (PYTEST_ARGS adds arguments)
-	$(BIN)/pytest $(PYTEST_ARGS)
+# One thread for each of them: two teams of threads on the same cores wait for each other.
+test: setup ## the tests (TEST_WORKERS=2 at a time; PYTEST_ARGS adds arguments)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 monitoring-tools: ## Prometheus and Alertmanager, which the tests of docker/ need, unless they are installed
 	@type -P prometheus promtool prometheus-alertmanager amtool >/dev/null || $(MAKE) $(MONITORING)
