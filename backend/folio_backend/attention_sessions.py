@@ -14,7 +14,6 @@ from folio_backend.cache.kv_cache import KVCache
 from folio_backend.cache.page import PageKind, PageState
 from folio_backend.cache.page_store import PageCount
 from folio_backend.cache.page_table import PageTable
-from folio_backend.cache.prefix_key import PrefixKeys
 from folio_backend.errors import InvalidArgument, NotFound, Unavailable
 from folio_kernels.layout import PAGE_SIZE
 
@@ -55,7 +54,6 @@ class AttentionSessions:
         self.num_evicted_pages = 0
         self._cache = cache
         self._max_sessions = max_sessions
-        self._no_keys = PrefixKeys(b"", b"", b"")
         self._sessions: OrderedDict[str, AttentionSession] = OrderedDict()
         self._evicted_ids: OrderedDict[str, None] = OrderedDict()
 
@@ -84,7 +82,7 @@ class AttentionSessions:
         session = self._sessions.get(session_id)
         if session is None:
             self._check_start(session_id, position)
-            session = AttentionSession(session_id, PageTable(self._no_keys, is_running=True))
+            session = AttentionSession(session_id, PageTable(prefix_keys=None, is_running=True))
         _check_position(position, session.num_tokens)
         self._check_history(session.num_tokens + num_new)
         victims = self._victims(session, num_new, in_batch)
@@ -97,20 +95,7 @@ class AttentionSessions:
 
     def commit(self, session: AttentionSession, num_new: int) -> None:
         """Makes a step's tokens part of its session's history: what the step sealed is stored, what it left is open."""
-        table, store = session.table, self._cache.store
-        end = session.num_tokens + num_new
-        filling, table.filling = table.filling, []
-        table.open_page = None
-        for page in filling:
-            index = len(table.pages)
-            if end < (index + 1) * PAGE_SIZE:
-                table.open_page = page
-            elif index in table.sealing:
-                table.pages.append(table.sealing.pop(index))
-                store.let_go(page)
-            else:
-                table.pages.append(page)
-        table.num_open_tokens = end - len(table.pages) * PAGE_SIZE
+        self._cache.commit(session.table, (), num_new)
         self._sessions.move_to_end(session.session_id)
         self._evicted_ids.pop(session.session_id, None)
 

@@ -101,7 +101,7 @@ class KVCache:
         return True
 
     def commit(self, table: PageTable, token_ids: Sequence[int], num_new: int) -> None:
-        """Makes a step's tokens part of the table: full pages become stored and can be found by their keys."""
+        """Makes a step's tokens part of the table: full pages become stored and can be found by the keys they have."""
         end = table.num_computed_tokens + num_new
         table.extend_keys(token_ids, end)
         filling, table.filling = table.filling, []
@@ -115,8 +115,10 @@ class KVCache:
             if index in table.sealing:
                 stored = table.sealing.pop(index)
                 self.store.let_go(page)
-            parent = table.pages[-1] if table.pages else None
-            table.pages.append(self.store.publish(stored, table.keys[index], parent))
+            if index < len(table.keys):
+                parent = table.pages[-1] if table.pages else None
+                stored = self.store.publish(stored, table.keys[index], parent)
+            table.pages.append(stored)
         table.num_open_tokens = end - len(table.pages) * PAGE_SIZE
 
     def roll_back(self, table: PageTable) -> None:

@@ -21,7 +21,7 @@ class PageTable:
     most the open page, which may be taken from it.
 
     Attributes:
-        prefix_keys: what derives the keys of its owner's pages.
+        prefix_keys: what derives the keys of its owner's pages; None where tokens have no ids: nothing is shared.
         is_running: running or parked.
         pages: the stored pages of the first tokens, one per `PAGE_SIZE` of them, all held; none while parked.
         open_page: the raw page of the tokens behind those, held; None when there are none.
@@ -32,7 +32,7 @@ class PageTable:
         sealing: the sealed pages that the step's full pages become, by page index.
     """
 
-    prefix_keys: PrefixKeys
+    prefix_keys: PrefixKeys | None
     is_running: bool = False
     pages: list[Page] = field(default_factory=list)
     open_page: Page | None = None
@@ -48,6 +48,8 @@ class PageTable:
 
     def extend_keys(self, token_ids: Sequence[int], num_tokens: int) -> None:
         """Derives the keys of the full pages among the first `num_tokens` tokens."""
+        if self.prefix_keys is None:
+            return
         for index in range(len(self.keys), num_tokens // PAGE_SIZE):
             parent = self.keys[index - 1] if index else ROOT_KEY
             self.keys.append(self.prefix_keys.key(parent, token_ids[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]))
