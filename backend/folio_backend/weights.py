@@ -111,17 +111,31 @@ def _package_file(model: str) -> Path:
 
 def _converted(gguf: Path, cache_dir: Path, progress: Callable[[str], None]) -> Path:
     """The cached conversion of `gguf`, made now if it is not there. A second process waits for the first."""
+    # Imported here, as in `_convert`.
+    from safetensors import SafetensorError  # noqa: PLC0415
+
     models = cache_dir / "models"
-    models.mkdir(parents=True, exist_ok=True)
     target = models / f"{gguf.stem}-{_file_digest(gguf).hex()[:16]}-{CONVERSION}"
-    with _locked(target.with_name(f"{target.name}.lock")):
-        if not target.is_dir():
-            progress(f"Converting {gguf.name} to safetensors, once; this takes about half a minute")
-            with tempfile.TemporaryDirectory(dir=models, prefix="converting-") as unfinished:
-                _convert(gguf, Path(unfinished) / "model")
-                (Path(unfinished) / "model").rename(target)
-            progress(f"Converted to {target}")
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        with _locked(target.with_name(f"{target.name}.lock")):
+            if not target.is_dir():
+                progress(f"Converting {gguf.name} to safetensors, once; this takes about half a minute")
+                _convert_whole(gguf, target)
+                progress(f"Converted to {target}")
+    except (OSError, SafetensorError) as error:
+        raise ConfigurationError(
+            f"the converted model cannot be kept in {models} ({error}): make room there, or name another folder "
+            "with FOLIO_CACHE_DIR."
+        ) from error
     return target
+
+
+def _convert_whole(gguf: Path, target: Path) -> None:
+    """Converts beside the target, which is there whole or not at all."""
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix="converting-") as unfinished:
+        _convert(gguf, Path(unfinished) / "model")
+        (Path(unfinished) / "model").rename(target)
 
 
 def _convert(gguf: Path, target: Path) -> None:

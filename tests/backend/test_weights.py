@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -117,6 +118,25 @@ def test_gguf_is_converted_once_for_its_content(gguf_file: Path, tmp_path: Path)
     assert told
     assert second != first
     assert weights_digest(second) != weights_digest(first)
+
+
+def test_a_full_disk_is_said_in_a_sentence_and_leaves_nothing_half_done(gguf_file: Path, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(ConfigurationError, match=r"cannot be kept in .*cache/models .*FOLIO_CACHE_DIR"):
+            resolve(gguf_file, tmp_path / "cache")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert [path.suffix for path in (tmp_path / "cache" / "models").iterdir()] == [".lock"]
+    found, _ = resolve(gguf_file, tmp_path / "cache")
+    assert (found / "model.safetensors").is_file()
+
+
+def test_a_cache_folder_that_cannot_be_made_is_said_in_a_sentence(gguf_file: Path, tmp_path: Path) -> None:
+    (tmp_path / "cache").write_text("a file")
+    with pytest.raises(ConfigurationError, match="Not a directory"):
+        resolve(gguf_file, tmp_path / "cache")
 
 
 def test_two_processes_convert_once(gguf_file: Path, tmp_path: Path) -> None:
