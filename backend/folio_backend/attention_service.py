@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TypeVar
@@ -16,15 +17,17 @@ import torch
 
 from folio_backend.attention_launch import Answer, StepLauncher
 from folio_backend.attention_loader import Device, load_operations, load_sessions, step_shape
+from folio_backend.attention_report import finished_step
 from folio_backend.attention_request import AttentionStep, parse_attention_request
 from folio_backend.attention_state import carry_out, take_snapshot
 from folio_backend.config import Settings
 from folio_backend.errors import FolioError, Internal
+from folio_backend.finished_request import Observer
 from folio_backend.metrics import EngineSnapshot, MetricsRecorder
 from folio_backend.operations import check_admin
 from folio_backend.recompilations import RecompilationCounter
 from folio_backend.request import Operation, RequestLimits
-from folio_backend.server_request import ServerRequest, strings
+from folio_backend.server_request import UNREAD, ServerRequest, strings
 
 _Value = TypeVar("_Value")
 
@@ -36,6 +39,7 @@ class AttentionService:
         settings: what to serve and how.
         device: where.
         progress: told in a sentence what loading is doing.
+        observe: told of every request that is over; returns at once.
 
     Attributes:
         recorder: where refused requests are counted.
@@ -44,10 +48,17 @@ class AttentionService:
         ConfigurationError: it cannot be served.
     """
 
-    def __init__(self, settings: Settings, device: Device, progress: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        device: Device,
+        progress: Callable[[str], None],
+        observe: Observer,
+    ) -> None:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
         self.recorder = MetricsRecorder()
+        self._observe = observe
         self._shape = step_shape(settings, device)
         operations = load_operations(settings, self._shape, device, progress)
         self._layout = operations.pool.layout
@@ -73,13 +84,19 @@ class AttentionService:
             For each request, in order: `output` `[1, T, heads, head_dim]` of the model's dtype and `length` int32
             `[1, 1]`; or `result` `[1, 1]`, a STRING of JSON; or the error that refuses it.
         """
+        start_s = time.monotonic()
         parsed = [_or_error(partial(self._parse, request)) for request in requests]
         with self._lock:
             answers = self._answer(parsed)
-        for answer in answers:
-            if isinstance(answer, FolioError):
-                self.recorder.count_rejection(answer.reason)
+        total_s = time.monotonic() - start_s
+        for request, item, answer in zip(requests, parsed, answers, strict=True):
+            self._conclude(request, item, answer, total_s)
         return answers
+
+    def refuse(self, error: FolioError) -> FolioError:
+        """Counts and tells of a request that could not even be read, and returns its answer."""
+        self._conclude(UNREAD, error, error, 0.0)
+        return error
 
     def snapshot(self) -> EngineSnapshot:
         """The state for metrics; from any thread, between two batches."""
@@ -101,6 +118,15 @@ class AttentionService:
         if isinstance(parsed, Operation):
             check_admin(parsed, self._admin_token)
         return parsed
+
+    def _conclude(
+        self, request: ServerRequest, parsed: AttentionStep | Operation | FolioError, answer: Answer, total_s: float
+    ) -> None:
+        """Tells of a request that is over. An operation's own failure is an answer, no rejection."""
+        error = answer if isinstance(answer, FolioError) else None
+        if error is not None and (not isinstance(parsed, Operation) or isinstance(error, Internal)):
+            self.recorder.count_rejection(error.reason)
+        self._observe(finished_step(request, parsed, answer, total_s))
 
     def _answer(self, parsed: Sequence[AttentionStep | Operation | FolioError]) -> list[Answer]:
         in_batch = {step.session_id for step in parsed if isinstance(step, AttentionStep)}

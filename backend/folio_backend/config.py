@@ -26,6 +26,7 @@ DtypeName = Literal["float32", "float16", "bfloat16"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
 CodecName = Literal["none", "int8", "k8v4", "int4"]
 StrategyName = Literal["lru"]
+LogFormat = Literal["text", "json"]
 
 ENVIRONMENT_PREFIX: Final = "KV_CACHE_"
 # Every setting is KV_CACHE_<SETTING> in the environment, but for these two, ...
@@ -148,6 +149,10 @@ class Settings(BaseSettings):
     """Publish the metrics under vLLM's names as well."""
     metrics_interval_s: float = Field(default=0.5, ge=0.05, le=60)
     """Seconds between two writes of the metrics."""
+    log_format: LogFormat = "text"
+    """text: a few lines for people. json: an object a line, one for each request that is over, never its content."""
+    trace_url: SecretStr | None = Field(default=None, min_length=1)
+    """Receiver of spans by OTLP over HTTP, for requests that the server traces; secret, since it may hold a token."""
 
     @classmethod
     def settings_customise_sources(

@@ -227,7 +227,7 @@ class Engine:
             self._fail(generation, Internal(f"The answer failed ({type(error).__name__}).", reason="answer_failure"))
             return
         if generation.is_finished:
-            self._forget(generation, generation.choices[0].finish_reason or "stop")
+            self._forget(generation)
 
     def _fail(self, generation: Generation, error: FolioError) -> None:
         """Ends a generation early; a session keeps what was emitted of it."""
@@ -236,7 +236,7 @@ class Engine:
                 choice.finish_reason = error.reason
                 self._retire(choice)
         generation.channel.fail(error)
-        self._forget(generation, error.reason)
+        self._forget(generation, error)
 
     def _retire(self, choice: Choice) -> None:
         """Takes a choice out of the batch; its pages go to its session or back to the cache."""
@@ -248,17 +248,17 @@ class Engine:
             self.parts.sessions.rest(session, choice.token_ids if choice.sampled else session.token_ids)
             session.num_turns += bool(choice.sampled)
 
-    def _forget(self, generation: Generation, finish_reason: str) -> None:
-        """Ends a generation's life here, lets the next one of its session begin, and records its timings."""
+    def _forget(self, generation: Generation, error: FolioError | None = None) -> None:
+        """Ends a generation's life here, lets the next one of its session begin, and tells its channel its timings."""
         del self.live[generation]
         session = generation.session
         if session is not None:
             session.generations.remove(generation)
             self._start_next(session.generations)
             self.parts.sessions.discard_if_empty(session)
-        timings = timings_of(generation, finish_reason)
+        timings = timings_of(generation, error)
         self._recent_s.append(timings.end_to_end_s)
-        self.parts.recorder.observe_request(timings)
+        generation.channel.end(timings)
 
     def _start_next(self, generations: deque[Generation]) -> None:
         """Gives the first generation in a session's line its choices, passing over those that are refused."""
@@ -270,7 +270,7 @@ class Engine:
                 generations.popleft()
                 del self.live[generation]
                 generation.channel.fail(error)
-                self.parts.recorder.count_rejection(error.reason)
+                generation.channel.end(timings_of(generation, error))
             else:
                 self._enqueue(generation)
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 from folio_backend.admission import Admission
 from folio_backend.cache.kv_cache import KVCache
-from folio_backend.metrics import MetricsRecorder
 from folio_backend.model_runner import ModelRunner
 from folio_backend.scheduler import Scheduler
 from folio_backend.sessions import SessionRegistry
@@ -26,6 +25,5 @@ class EngineParts:
     sessions: SessionRegistry
     admission: Admission
     tokenizer: TextTokenizer
-    recorder: MetricsRecorder
     max_model_tokens: int
     vocabulary_size: int

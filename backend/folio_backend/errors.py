@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import enum
 import json
+import traceback
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -97,3 +99,10 @@ class Internal(FolioError):
 
 class ConfigurationError(Exception):
     """A setting stops the model from loading; the text names the setting, its value and what is allowed."""
+
+
+def place_of(error: BaseException) -> str:
+    """The kind of an exception and where it was raised, for a log: its own text may quote a request."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" at {Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else ""
+    return f"{type(error).__name__}{place}"

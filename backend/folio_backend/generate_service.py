@@ -13,8 +13,8 @@ import torch
 from folio_backend import engine_state
 from folio_backend.admin import Admin
 from folio_backend.engine_thread import start_engine
-from folio_backend.errors import FolioError
 from folio_backend.loader import load_engine
+from folio_backend.metrics import MetricsRecorder
 from folio_backend.operations import check_admin
 from folio_backend.recompilations import RecompilationCounter
 from folio_backend.request import GenerateRequest, Operation, RequestLimits
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from folio_backend.config import Settings
     from folio_backend.generation import Generation, ResponseChannel
-    from folio_backend.metrics import EngineSnapshot, MetricsRecorder
+    from folio_backend.metrics import EngineSnapshot
 
 MAX_BYTES_PER_TOKEN = 64
 """A text longer than this many bytes per token of the longest history is refused before it is tokenised."""
@@ -41,6 +41,9 @@ class GenerateService:
         device: where.
         progress: told in a sentence what loading is doing.
 
+    Attributes:
+        recorder: where requests are counted.
+
     Raises:
         ConfigurationError: it cannot be served.
     """
@@ -48,6 +51,7 @@ class GenerateService:
     def __init__(self, settings: Settings, device: Literal["cpu", "cuda"], progress: Callable[[str], None]) -> None:
         if settings.num_threads is not None:
             torch.set_num_threads(settings.num_threads)
+        self.recorder = MetricsRecorder()
         self._engine = start_engine(lambda: load_engine(settings, device, progress))
         self._recompilations = RecompilationCounter()
         parts = self._engine.parts
@@ -60,11 +64,6 @@ class GenerateService:
         self._admin = Admin(self._engine, settings.describe(), self._recompilations.count)
         self._admin_token = None if settings.admin_token is None else settings.admin_token.get_secret_value()
 
-    @property
-    def recorder(self) -> MetricsRecorder:
-        """Where requests are counted."""
-        return self._engine.parts.recorder
-
     def snapshot(self) -> EngineSnapshot:
         """The engine's state for metrics."""
         return engine_state.snapshot(self._engine, self._recompilations.count())
@@ -73,23 +72,25 @@ class GenerateService:
         """What a request asks for.
 
         Raises:
-            InvalidArgument: names the field and what it allows.
+            InvalidArgument: names the field and what it allows, also where an operation is not allowed.
         """
-        return parse_request(
+        parsed = parse_request(
             request.inputs,
             request.parameters,
             self._limits,
             request_id=request.request_id,
             correlation_id=request.correlation_id,
         )
+        if isinstance(parsed, Operation):
+            check_admin(parsed, self._admin_token)
+        return parsed
 
     def operate(self, operation: Operation) -> Tensors:
         """Carries an operation out.
 
         Raises:
-            FolioError: it is not allowed, or not possible.
+            FolioError: it is not possible.
         """
-        check_admin(operation, self._admin_token)
         return {"result": strings([json.dumps(self._admin.run(operation))])}
 
     def generate(self, request: GenerateRequest, channel: ResponseChannel) -> Generation:
@@ -108,7 +109,3 @@ class GenerateService:
         """Finishes what runs, then stops."""
         self._engine.drain()
         self._engine.stop()
-
-    def count_rejection(self, error: FolioError) -> None:
-        """Counts a refused request."""
-        self.recorder.count_rejection(error.reason)

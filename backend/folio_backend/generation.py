@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from folio_backend.cache.page_table import PageTable
     from folio_backend.errors import FolioError
     from folio_backend.request import GenerateRequest
+    from folio_backend.request_timings import RequestTimings
     from folio_backend.responses import GenerateResponse
     from folio_backend.sampler import SampledToken
     from folio_backend.sessions import Session
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
 
 
 class ResponseChannel(Protocol):
-    """Where a generation's responses go; neither method blocks or raises."""
+    """Where a generation's responses go; no method blocks or raises."""
 
     def send(self, response: GenerateResponse) -> None:
         """Sends a response; the one that is final is the last."""
 
     def fail(self, error: FolioError) -> None:
         """Ends with an error."""
+
+    def end(self, timings: RequestTimings) -> None:
+        """Told last, behind the final response or the error, how the request went."""
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from folio_backend.cache.prefix_key import PrefixKeys, digest_of
 from folio_backend.engine import Engine
 from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import ConfigurationError
-from folio_backend.metrics import MetricsRecorder
 from folio_backend.model_check import check_by_trial, check_configuration, head_dim, num_kv_heads
 from folio_backend.model_compilation import compile_layers
 from folio_backend.model_runner import ModelRunner
@@ -137,7 +136,6 @@ def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path
         sessions=sessions,
         admission=Admission(cache, sessions, tokenizer, prefix_keys, limits),
         tokenizer=tokenizer,
-        recorder=MetricsRecorder(),
         max_model_tokens=limits.max_model_tokens,
         vocabulary_size=int(config.get_text_config().vocab_size),
     )

@@ -94,6 +94,7 @@ def _ladder(steps: tuple[float, ...], powers: range) -> tuple[float, ...]:
 
 
 _HISTORY_BUCKETS_S: Final = _ladder((1, 2.5, 5), range(-5, 1))
+_SEND_BUCKETS_S: Final = _ladder((1, 2.5, 5), range(-4, 1))
 _WAIT_BUCKETS_S: Final = _ladder((1, 2.5, 5), range(-3, 2))
 _INTER_TOKEN_BUCKETS_S: Final = _ladder((1, 1.5, 2, 3, 5, 7), range(-3, 1))
 _END_TO_END_BUCKETS_S: Final = _ladder((1, 2.5, 5), range(-2, 3))
@@ -146,11 +147,25 @@ REQUESTS_FINISHED: Final = _counter(
 )
 REJECTIONS: Final = _counter(
     "folio_rejections_total",
-    "Requests refused before they were admitted, by reason.",
+    "Requests answered with an error before they were admitted, by reason, and failed steps of an attention model; "
+    "not operations that were carried out and found nothing to act on.",
     Label("reason", ("invalidargument", "queue_full", "draining")),
 )
 QUEUE_TIME: Final = _histogram(
     "folio_queue_seconds", "Time a request waited before it ran, in seconds.", _WAIT_BUCKETS_S
+)
+PREFILL_TIME: Final = _histogram(
+    "folio_prefill_seconds", "Time from a request's first step to its first token, in seconds.", _WAIT_BUCKETS_S
+)
+DECODE_TIME: Final = _histogram(
+    "folio_decode_seconds",
+    "Time from a request's first token to its last, or to its early end, in seconds.",
+    _END_TO_END_BUCKETS_S,
+)
+SEND_TIME: Final = _histogram(
+    "folio_send_seconds",
+    "Time from a request's last token, or early end, until the server had its last answer, in seconds.",
+    _SEND_BUCKETS_S,
 )
 TIME_TO_FIRST_TOKEN: Final = _histogram(
     "folio_time_to_first_token_seconds",
@@ -163,7 +178,9 @@ INTER_TOKEN_TIME: Final = _histogram(
     _INTER_TOKEN_BUCKETS_S,
 )
 END_TO_END_TIME: Final = _histogram(
-    "folio_end_to_end_seconds", "Time from a request's arrival to its end, in seconds.", _END_TO_END_BUCKETS_S
+    "folio_end_to_end_seconds",
+    "Time from a request's arrival until the server had its last answer, in seconds.",
+    _END_TO_END_BUCKETS_S,
 )
 PROMPT_TOKENS: Final = _counter("folio_prompt_tokens_total", "Prompt tokens of finished requests.")
 CACHED_TOKENS: Final = _counter(
@@ -196,6 +213,9 @@ METRICS: Final = (
     REQUESTS_FINISHED,
     REJECTIONS,
     QUEUE_TIME,
+    PREFILL_TIME,
+    DECODE_TIME,
+    SEND_TIME,
     TIME_TO_FIRST_TOKEN,
     INTER_TOKEN_TIME,
     END_TO_END_TIME,

@@ -7,55 +7,19 @@ published (`metrics_publisher`). Nothing that a request said enters here: number
 from __future__ import annotations
 
 import itertools
-import math
 import threading
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from folio_backend import metric_definitions as definitions
+from folio_backend.request_timings import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from folio_backend.metric_definitions import MetricDefinition
-
-
-@dataclass(frozen=True)
-class RequestTimings:
-    """What is known of a request when it ends; times in seconds of a monotonic clock.
-
-    Args:
-        queue_s: from arrival to the first step, or to the end of a request that never ran.
-        ttft_s: from arrival to the first token; None when there was none.
-        mean_inter_token_s: mean time between two tokens; None with fewer than two.
-        end_to_end_s: from arrival to the last response.
-        history_s: time to make the history ready, lookup and load; None for a request that never looked:
-            it counts as neither hit nor miss.
-        num_prompt_tokens: tokens of the prompt, a session's history included.
-        num_cached_tokens: those of them whose KV was not computed again.
-        num_generated_tokens: sampled tokens, over all choices.
-        finish_reason: why it ended.
-        num_choices: `n` of the request.
-    """
-
-    queue_s: float
-    ttft_s: float | None
-    mean_inter_token_s: float | None
-    end_to_end_s: float
-    history_s: float | None
-    num_prompt_tokens: int
-    num_cached_tokens: int
-    num_generated_tokens: int
-    finish_reason: str
-    num_choices: int = 1
-
-    def __post_init__(self) -> None:
-        times = (self.queue_s, self.ttft_s, self.mean_inter_token_s, self.end_to_end_s, self.history_s)
-        assert all(time is None or (math.isfinite(time) and time >= 0) for time in times)
-        assert 0 <= self.num_cached_tokens <= self.num_prompt_tokens
-        assert self.num_generated_tokens >= 0
-        assert self.num_choices >= 1
+    from folio_backend.request_timings import RequestTimings
 
 
 @dataclass(frozen=True)
@@ -129,7 +93,7 @@ class MetricsRecorder:
         self._snapshot: EngineSnapshot | None = None
 
     def observe_request(self, timings: RequestTimings) -> None:
-        """Takes a request that has ended."""
+        """Takes a request whose last answer has left; one that was refused is only counted."""
         with self._lock:
             self._finished.append(timings)
 
@@ -164,6 +128,8 @@ def known_series(definition: MetricDefinition) -> Iterator[Series]:
 
 
 def _request_counts(timings: RequestTimings) -> dict[Series, int]:
+    if timings.outcome is Outcome.REFUSED:
+        return {Series(definitions.REJECTIONS, (timings.finish_reason,)): 1}
     counts = {
         Series(definitions.PROMPT_TOKENS): timings.num_prompt_tokens,
         Series(definitions.CACHED_TOKENS): timings.num_cached_tokens,
@@ -177,8 +143,14 @@ def _request_counts(timings: RequestTimings) -> dict[Series, int]:
 
 
 def _request_observations(timings: RequestTimings) -> Iterator[tuple[Series, float]]:
+    if timings.outcome is Outcome.REFUSED:
+        return
+    has_token = timings.ttft_s is not None
     observed = (
         (definitions.QUEUE_TIME, timings.queue_s),
+        (definitions.PREFILL_TIME, timings.prefill_s if has_token else None),
+        (definitions.DECODE_TIME, timings.decode_s),
+        (definitions.SEND_TIME, timings.send_s),
         (definitions.TIME_TO_FIRST_TOKEN, timings.ttft_s),
         (definitions.INTER_TOKEN_TIME, timings.mean_inter_token_s),
         (definitions.END_TO_END_TIME, timings.end_to_end_s),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,18 @@ class ServerRequest:
         parameters: request parameters by name.
         request_id: what the client calls the request; may be empty.
         correlation_id: the client's sequence id; 0 or empty means none.
+        trace_context: W3C's headers of the span that it belongs to; empty where it is not traced.
     """
 
     inputs: Tensors = field(repr=False)
     parameters: Mapping[str, object] = field(repr=False)
     request_id: str = ""
     correlation_id: int | str = 0
+    trace_context: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
+UNREAD = ServerRequest(inputs={}, parameters={})
+"""A request of which not even the form could be read."""
 
 
 def strings(values: list[str]) -> NDArray[np.object_]:

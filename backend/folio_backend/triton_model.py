@@ -9,17 +9,19 @@ from __future__ import annotations
 import json
 import locale
 import os
-import threading
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import triton_python_backend_utils as pb_utils
 
-from folio_backend.cancel_watch import CancelWatch
 from folio_backend.config import Settings
-from folio_backend.errors import ConfigurationError, FolioError, Internal, InvalidArgument
+from folio_backend.errors import ConfigurationError, FolioError, InvalidArgument, place_of
+from folio_backend.finished_request import FinishedRequest
+from folio_backend.json_log import JsonLog
 from folio_backend.metric_definitions import VLLM_ALIASES
 from folio_backend.metrics_publisher import MetricsPublisher
 from folio_backend.model_signature import (
@@ -28,16 +30,14 @@ from folio_backend.model_signature import (
     attention_inputs,
     attention_outputs,
 )
-from folio_backend.outbox import Outbox
-from folio_backend.request import GenerateRequest, Operation, OutputOptions
-from folio_backend.response_tensors import response_tensors
-from folio_backend.responses import GenerateResponse
 from folio_backend.server_request import ServerRequest, Tensors
 from folio_backend.snapshot_thread import SnapshotThread
+from folio_backend.tracing import RequestTracer
 from folio_backend.triton_metrics import TritonMetricSink
 
 if TYPE_CHECKING:
     from folio_backend.attention_service import AttentionService
+    from folio_backend.generate_server import GenerateServer
     from folio_backend.generate_service import GenerateService
 
 
@@ -72,7 +72,9 @@ class TritonPythonModel:
         config = json.loads(args["model_config"])
         settings = Settings.load(_parameters(config), os.environ)
         device = _device(settings, args)
-        self._log = pb_utils.Logger
+        self._log = _log(settings, args)
+        self._log.start()
+        self._tracer = _tracer(settings, args)
         self._server = self._load(settings, device)
         service = self._server.service
         self._snapshots = SnapshotThread(service.recorder, service.snapshot, settings.metrics_interval_s)
@@ -80,17 +82,19 @@ class TritonPythonModel:
         self._snapshots.start()
         if self._publisher is not None:
             self._publisher.start()
-        self._report("ready")
+        self._log.info("ready")
 
-    def _load(self, settings: Settings, device: Literal["cpu", "cuda"]) -> _GenerateServer | _AttentionServer:
+    def _load(self, settings: Settings, device: Literal["cpu", "cuda"]) -> _Generate | _Attention:
         """Each model is a process of its own and imports only what its task needs: transformers takes seconds."""
         if settings.task == "generate":
-            from folio_backend.generate_service import GenerateService  # noqa: PLC0415 - see above
+            from folio_backend.generate_server import GenerateServer  # noqa: PLC0415 - see above
+            from folio_backend.generate_service import GenerateService  # noqa: PLC0415
 
-            return _GenerateServer(GenerateService(settings, device, self._report), self._report_error)
+            service = GenerateService(settings, device, self._log.info)
+            return _Generate(GenerateServer(service, self._observe, self._report_error))
         from folio_backend.attention_service import AttentionService  # noqa: PLC0415 - see above
 
-        return _AttentionServer(AttentionService(settings, device, self._report))
+        return _Attention(AttentionService(settings, device, self._log.info, self._observe))
 
     def execute(self, requests: Sequence[Any]) -> list[Any] | None:
         """Takes a batch of requests; never blocks on a generation."""
@@ -102,107 +106,90 @@ class TritonPythonModel:
         self._snapshots.stop()
         if self._publisher is not None:
             self._publisher.stop()
+        if self._tracer is not None:
+            self._tracer.stop()
+        self._log.stop()
 
-    def _report(self, sentence: str) -> None:
-        self._log.log_info(f"[folio] {sentence}")
+    def _observe(self, finished: FinishedRequest) -> None:
+        self._log.observe(finished)
+        if self._tracer is not None:
+            self._tracer.observe(finished)
 
     def _report_error(self, error: Exception) -> None:
-        self._log.log_error(f"[folio] {type(error).__name__}: {error}")
+        # What other exceptions say may quote a request.
+        is_known = isinstance(error, (ConfigurationError, pb_utils.TritonModelException))
+        self._log.error(f"{type(error).__name__}: {error}" if is_known else place_of(error))
 
 
-class _GenerateServer:
-    """A generate service behind decoupled requests."""
+class _ServerLog:
+    """The server's own log, for people: what loading does, and faults."""
 
-    def __init__(self, service: GenerateService, on_error: Callable[[Exception], None]) -> None:
-        self.service = service
-        self._outbox = Outbox(on_error)
-        self._watch = CancelWatch(on_error)
-        self._outbox.start()
-        self._watch.start()
+    def start(self) -> None:
+        pass
 
-    def execute(self, requests: Sequence[Any]) -> None:
-        """Answers operations and refusals at once, and queues the rest."""
-        for request in requests:
-            sender = request.get_response_sender()
-            try:
-                self._start(self.service.parse(_plain(request)), sender)
-            except FolioError as error:
-                self.service.count_rejection(error)
-                sender.send(_error_response(error), flags=_final())
-            except Exception as error:  # noqa: BLE001 - a fault of ours belongs to this request alone
-                sentence = f"The backend failed on this request ({type(error).__name__})."
-                sender.send(_error_response(Internal(sentence)), flags=_final())
+    def stop(self) -> None:
+        pass
 
-    def _start(self, parsed: GenerateRequest | Operation, sender: Any) -> None:
-        if isinstance(parsed, Operation):
-            sender.send(_response(self.service.operate(parsed)), flags=_final())
-            return
-        channel = _Channel(sender, parsed.output, self._outbox, self._watch)
-        generation = self.service.generate(parsed, channel)
-        channel.watch(lambda: self.service.cancel(generation))
+    def observe(self, finished: FinishedRequest) -> None:
+        pass
 
-    def close(self) -> None:
-        """Finishes what runs."""
-        self.service.close()
-        self._watch.stop()
-        self._outbox.stop()
+    def info(self, sentence: str) -> None:
+        pb_utils.Logger.log_info(f"[folio] {sentence}")
+
+    def error(self, sentence: str) -> None:
+        pb_utils.Logger.log_error(f"[folio] {sentence}")
 
 
-class _Channel:
-    """A request's way back to its client."""
+class _Sender:
+    """The server's own way to answer one request."""
 
-    def __init__(self, sender: Any, wanted: OutputOptions, outbox: Outbox, watch: CancelWatch) -> None:
+    def __init__(self, sender: Any) -> None:
         self._sender = sender
-        self._wanted = wanted
-        self._outbox = outbox
-        self._watch = watch
-        self._lock = threading.Lock()
-        self._is_ended = False
 
-    def send(self, response: GenerateResponse) -> None:
-        if response.is_final:
-            self._end()
-        self._outbox.put(lambda: self._send_now(response))
+    def send(self, outputs: Tensors, *, is_final: bool) -> None:
+        self._sender.send(_response(outputs), flags=_final() if is_final else 0)
 
     def fail(self, error: FolioError) -> None:
-        self._end()
-        self._outbox.put(lambda: self._sender.send(_error_response(error), flags=_final()))
-
-    def watch(self, on_cancel: Callable[[], None]) -> None:
-        """Has the client's leaving noticed, unless everything is said already."""
-        with self._lock:
-            if not self._is_ended:
-                self._watch.watch(self, on_cancel)
+        self._sender.send(_error_response(error), flags=_final())
 
     def is_cancelled(self) -> bool:
-        with self._lock:
-            return not self._is_ended and bool(self._sender.is_cancelled())
-
-    def _end(self) -> None:
-        with self._lock:
-            self._is_ended = True
-            self._watch.forget(self)
-
-    def _send_now(self, response: GenerateResponse) -> None:
-        tensors = _response(response_tensors(response, self._wanted))
-        self._sender.send(tensors, flags=_final() if response.is_final else 0)
+        return bool(self._sender.is_cancelled())
 
 
-class _AttentionServer:
+class _Generate:
+    """A generate server behind decoupled requests."""
+
+    def __init__(self, server: GenerateServer) -> None:
+        self._server = server
+        self.service = server.service
+
+    def execute(self, requests: Sequence[Any]) -> None:
+        for request in requests:
+            self._server.take(partial(_plain, request), _Sender(request.get_response_sender()))
+
+    def close(self) -> None:
+        self._server.close()
+
+
+class _Attention:
     """An attention service behind the server's own dynamic batching."""
 
     def __init__(self, service: AttentionService) -> None:
         self.service = service
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """Answers a batch."""
-        plain = [_plain_or_error(request) for request in requests]
+        plain = [self._read(request) for request in requests]
         answers = iter(self.service.execute([given for given in plain if isinstance(given, ServerRequest)]))
         results = [next(answers) if isinstance(given, ServerRequest) else given for given in plain]
         return [_error_response(result) if isinstance(result, FolioError) else _response(result) for result in results]
 
+    def _read(self, request: Any) -> ServerRequest | FolioError:
+        try:
+            return _plain(request)
+        except FolioError as error:
+            return self.service.refuse(error)
+
     def close(self) -> None:
-        """Lets the pages go."""
         self.service.close()
 
 
@@ -212,14 +199,8 @@ def _plain(request: Any) -> ServerRequest:
         parameters=_request_parameters(request),
         request_id=request.request_id(),
         correlation_id=request.correlation_id(),
+        trace_context=json.loads(request.trace().get_context() or "{}"),
     )
-
-
-def _plain_or_error(request: Any) -> ServerRequest | FolioError:
-    try:
-        return _plain(request)
-    except FolioError as error:
-        return error
 
 
 def _request_parameters(request: Any) -> dict[str, object]:
@@ -272,6 +253,20 @@ def _check_numpy() -> None:
         )
 
 
+def _names(args: Mapping[str, str]) -> dict[str, str]:
+    return {"model": args["model_name"], "version": args["model_version"]}
+
+
+def _log(settings: Settings, args: Mapping[str, str]) -> JsonLog | _ServerLog:
+    if settings.log_format == "text":
+        return _ServerLog()
+    return JsonLog(sys.stderr, {**_names(args), "task": settings.task})
+
+
+def _tracer(settings: Settings, args: Mapping[str, str]) -> RequestTracer | None:
+    return None if settings.trace_url is None else RequestTracer(settings.trace_url.get_secret_value(), _names(args))
+
+
 def _publisher(
     args: Mapping[str, str],
     settings: Settings,
@@ -279,12 +274,11 @@ def _publisher(
     on_error: Callable[[Exception], None],
 ) -> MetricsPublisher | None:
     """The publisher, or None when the server was started without metrics."""
-    labels = {"model": args["model_name"], "version": args["model_version"]}
     try:
         return MetricsPublisher(
             service.recorder,
             TritonMetricSink(pb_utils),
-            labels,
+            _names(args),
             on_error=on_error,
             interval_s=settings.metrics_interval_s,
             aliases=VLLM_ALIASES if settings.task == "generate" and settings.vllm_metrics else None,

@@ -18,6 +18,7 @@ import torch
 from folio_backend.attention_service import AttentionService
 from folio_backend.config import Settings
 from folio_backend.errors import FolioError
+from folio_backend.finished_request import Observer
 from folio_backend.server_request import ServerRequest, strings
 from folio_kernels.codecs import Codec, codec_named
 from folio_kernels.layout import PAGE_SIZE
@@ -65,10 +66,12 @@ def history(num_tokens: int, seed: int = 0, dtype: str = "float32", num_kv_heads
 
 
 @contextlib.contextmanager
-def serving(progress: Callable[[str], None] = lambda _: None, **settings: Any) -> Iterator[AttentionService]:
+def serving(
+    progress: Callable[[str], None] = lambda _: None, observe: Observer = lambda _: None, **settings: Any
+) -> Iterator[AttentionService]:
     """A small service whose pages must add up at the end, and all be free once it is closed."""
     chosen = {"codec": "none", "max_memory_mb": 8, "sink_pages": SINK_PAGES, "compile": False, **SHAPE} | settings
-    service = AttentionService(Settings(task="attention", **chosen), "cpu", progress)
+    service = AttentionService(Settings(task="attention", **chosen), "cpu", progress, observe)
     yield service
     service.check_integrity()
     service.close()

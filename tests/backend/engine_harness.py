@@ -22,10 +22,10 @@ from folio_backend.engine import Engine
 from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import FolioError, Internal
 from folio_backend.generation import Choice, Generation, Prompt
-from folio_backend.metrics import MetricsRecorder
 from folio_backend.model_check import head_dim, num_kv_heads
 from folio_backend.model_runner import ModelRunner
 from folio_backend.request import GenerateRequest, Message, OutputOptions
+from folio_backend.request_timings import RequestTimings
 from folio_backend.responses import GenerateResponse
 from folio_backend.sampler import SampledToken
 from folio_backend.sampling_parameters import SamplingParameters
@@ -63,6 +63,7 @@ class Answer:
 
     responses: list[GenerateResponse] = field(default_factory=list)
     error: FolioError | None = None
+    timings: RequestTimings | None = None
 
     def send(self, response: GenerateResponse) -> None:
         """Keeps a response; nothing may follow an end."""
@@ -73,6 +74,12 @@ class Answer:
         """Keeps the error."""
         assert not self.has_ended, "an error after the end"
         self.error = error
+
+    def end(self, timings: RequestTimings) -> None:
+        """Keeps the timings; they come once, last."""
+        assert self.has_ended, "timings before the end"
+        assert self.timings is None, "timings twice"
+        self.timings = timings
 
     @property
     def has_ended(self) -> bool:
@@ -168,7 +175,6 @@ class EngineHarness:
             sessions=self.sessions,
             admission=Admission(self.cache, self.sessions, self.tokenizer, prefix_keys, limits),
             tokenizer=self.tokenizer,
-            recorder=MetricsRecorder(),
             max_model_tokens=MAX_MODEL_TOKENS,
             vocabulary_size=self.runner.vocabulary_size,
         )

@@ -12,13 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from folio_backend import metric_definitions as definitions
-from folio_backend.metrics import EngineSnapshot, MetricsRecorder, RequestTimings, Series
+from folio_backend.errors import ErrorCode
+from folio_backend.metrics import EngineSnapshot, MetricsRecorder, Series
+from folio_backend.request_timings import Outcome, RequestTimings
 
 TIMINGS = RequestTimings(
+    arrival_time_s=1.7e9,
     queue_s=0.5,
-    ttft_s=1.0,
+    prefill_s=0.5,
+    decode_s=0.75,
+    send_s=0.25,
     mean_inter_token_s=0.25,
-    end_to_end_s=2.0,
     history_s=0.125,
     num_prompt_tokens=100,
     num_cached_tokens=64,
@@ -42,11 +46,14 @@ SNAPSHOT = EngineSnapshot(
 
 seconds = st.none() | st.floats(0, 1e3)
 timings_strategy = st.builds(
-    RequestTimings,
+    lambda prefill_and_decode, **others: RequestTimings(
+        prefill_s=prefill_and_decode[0], decode_s=prefill_and_decode[1], **others
+    ),
+    prefill_and_decode=st.sampled_from([(None, None), (0.5, None), (0.5, 0.25)]),
+    arrival_time_s=st.just(1.7e9),
     queue_s=st.floats(0, 1e3),
-    ttft_s=seconds,
+    send_s=st.floats(0, 1e3),
     mean_inter_token_s=seconds,
-    end_to_end_s=st.floats(0, 1e3),
     history_s=seconds,
     num_prompt_tokens=st.integers(50, 100),
     num_cached_tokens=st.integers(0, 50),
@@ -68,6 +75,9 @@ def test_a_request_is_counted_once() -> None:
     }
     assert dict(readings.observations) == {
         Series(definitions.QUEUE_TIME): 0.5,
+        Series(definitions.PREFILL_TIME): 0.5,
+        Series(definitions.DECODE_TIME): 0.75,
+        Series(definitions.SEND_TIME): 0.25,
         Series(definitions.TIME_TO_FIRST_TOKEN): 1.0,
         Series(definitions.INTER_TOKEN_TIME): 0.25,
         Series(definitions.END_TO_END_TIME): 2.0,
@@ -92,7 +102,8 @@ def test_a_request_that_never_ran_asks_nothing_of_the_cache() -> None:
     recorder = MetricsRecorder()
     waited = dataclasses.replace(
         TIMINGS,
-        ttft_s=None,
+        prefill_s=None,
+        decode_s=None,
         mean_inter_token_s=None,
         history_s=None,
         num_cached_tokens=0,
@@ -104,8 +115,34 @@ def test_a_request_that_never_ran_asks_nothing_of_the_cache() -> None:
     observed = {series.definition for series, _ in readings.observations}
     assert definitions.QUEUE_TIME in observed
     assert observed.isdisjoint(
-        {definitions.TIME_TO_FIRST_TOKEN, definitions.INTER_TOKEN_TIME, definitions.CACHE_LATENCY}
+        {
+            definitions.PREFILL_TIME,
+            definitions.DECODE_TIME,
+            definitions.TIME_TO_FIRST_TOKEN,
+            definitions.INTER_TOKEN_TIME,
+            definitions.CACHE_LATENCY,
+        }
     )
+
+
+def test_a_prefill_without_a_first_token_is_not_taken_for_a_whole_one() -> None:
+    recorder = MetricsRecorder()
+    recorder.observe_request(dataclasses.replace(TIMINGS, decode_s=None))
+    observed = {series.definition for series, _ in recorder.drain().observations}
+    assert observed.isdisjoint({definitions.PREFILL_TIME, definitions.TIME_TO_FIRST_TOKEN})
+    assert definitions.SEND_TIME in observed
+
+
+def test_a_refused_request_is_counted_as_nothing_else() -> None:
+    recorder = MetricsRecorder()
+    recorder.observe_request(
+        dataclasses.replace(
+            TIMINGS, outcome=Outcome.REFUSED, error_code=ErrorCode.UNAVAILABLE, finish_reason="draining"
+        )
+    )
+    readings = recorder.drain()
+    assert readings.totals == {Series(definitions.REJECTIONS, ("draining",)): 1}
+    assert readings.observations == ()
 
 
 def test_rejections_are_counted_by_reason() -> None:
@@ -136,7 +173,7 @@ def test_there_are_no_levels_before_the_engine_has_spoken() -> None:
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
 def test_impossible_times_are_our_own_mistake(seconds: float) -> None:
     with pytest.raises(AssertionError):
-        dataclasses.replace(TIMINGS, ttft_s=seconds)
+        dataclasses.replace(TIMINGS, prefill_s=seconds)
 
 
 def test_labels_are_named_in_order() -> None:

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from folio_backend import metric_definitions as definitions
 from folio_backend.metric_definitions import METRICS, VLLM_ALIASES, MetricDefinition
-from folio_backend.metrics import EngineSnapshot, MetricsRecorder, RequestTimings
+from folio_backend.metrics import EngineSnapshot, MetricsRecorder
 from folio_backend.metrics_publisher import MetricsPublisher
+from folio_backend.request_timings import RequestTimings
 
 LABELS = {"model": "smollm2", "version": "1"}
-TIMINGS = RequestTimings(0.5, 1.0, 0.25, 2.0, 0.125, 100, 64, 5, "length")
+TIMINGS = RequestTimings(1.5e9, 0.5, 0.5, 0.75, 0.25, 0.25, 0.125, 100, 64, 5, "length")
 SNAPSHOT = EngineSnapshot(3, 4, {("raw", "free"): 10}, 2, {"capacity": 6}, 1, 0, 4_000, 1_000, 2_048, 8_192, 1.5e9)
 
 Key = tuple[str, tuple[tuple[str, str], ...]]

@@ -9,8 +9,9 @@ import pytest
 
 from folio_backend.errors import ConfigurationError
 from folio_backend.metric_definitions import METRICS, MetricKind
-from folio_backend.metrics import EngineSnapshot, MetricsRecorder, RequestTimings
+from folio_backend.metrics import EngineSnapshot, MetricsRecorder
 from folio_backend.metrics_publisher import MetricsPublisher
+from folio_backend.request_timings import RequestTimings
 from folio_backend.triton_metrics import TritonMetricSink
 
 LABELS = {"model": "smollm2", "version": "1"}
@@ -97,7 +98,7 @@ def test_values_reach_the_server() -> None:
     server, recorder = _FakeServer(), MetricsRecorder()
     publisher = MetricsPublisher(recorder, TritonMetricSink(server), LABELS, on_error=fail)
     for _ in range(2):
-        recorder.observe_request(RequestTimings(0.5, 1.0, None, 2.0, 0.125, 100, 64, 1, "stop"))
+        recorder.observe_request(RequestTimings(1.5e9, 0.5, 0.5, 0.75, 0.25, None, 0.125, 100, 64, 1, "stop"))
         recorder.count_rejection("overload")
         publisher.flush()
     recorder.set_snapshot(

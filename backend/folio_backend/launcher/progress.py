@@ -1,10 +1,12 @@
 """Reads the server's log while it is written: what the backend says on its way up, and why a start failed.
 
-Knows that the backend begins what a person should see with `[folio]`. Does not know the server.
+Knows that the backend begins what a person should see with `[folio]`, or writes it as JSON of the event `load`. Does
+not know the server.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -35,8 +37,22 @@ class LogReader:
             written = log.read()
         self._offset += len(written)
         *lines, self._partial = (self._partial + written).split(b"\n")
-        found = (MARK.search(line.decode(errors="replace").rstrip()) for line in lines)
-        return [match[1] for match in found if match]
+        found = (_message(line.decode(errors="replace").rstrip()) for line in lines)
+        return [message for message in found if message is not None]
+
+
+def _message(line: str) -> str | None:
+    """What a line of the log tells a person; None where it is not for them."""
+    match = MARK.search(line)
+    if match:
+        return match[1]
+    if not line.startswith("{"):
+        return None
+    try:
+        members = json.loads(line)
+    except ValueError:
+        return None
+    return str(members.get("message")) if members.get("event") == "load" else None
 
 
 def failure(path: Path) -> str:

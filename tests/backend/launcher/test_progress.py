@@ -23,6 +23,13 @@ def test_messages_come_once_and_whole(tmp_path: Path) -> None:
     assert reader.messages() == []
 
 
+def test_messages_are_read_from_json_as_well(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    lines = ['{"event": "load", "message": "loading"}', '{"event": "request", "message": "none"}', "{ no JSON", "{}"]
+    log.write_text("".join(f"{line}\n" for line in lines))
+    assert LogReader(log).messages() == ["loading"]
+
+
 def test_failure_names_every_model_and_its_reason(tmp_path: Path) -> None:
     log = tmp_path / "log"
     line = (
