@@ -31,6 +31,7 @@ def finished_step(
         total_s: how long its whole batch took.
     """
     error = answer if isinstance(answer, FolioError) else None
+    operation = parsed if isinstance(parsed, Operation) else None
     counts = {}
     if isinstance(parsed, AttentionStep):
         counts["num_tokens"] = parsed.num_tokens
@@ -38,12 +39,12 @@ def finished_step(
             counts["num_history_tokens"] = int(answer["length"].item())
     return FinishedRequest(
         request_id=known_as(request.request_id),
-        outcome=outcome_of(error, is_admitted=False),
+        outcome=outcome_of(error, is_admitted=operation is not None),
         arrival_time_s=time.time() - total_s,
         total_s=total_s,
         phases_s={"attend": total_s} if isinstance(parsed, AttentionStep) else {},
         counts=counts,
-        operation=parsed.name if isinstance(parsed, Operation) else None,
+        operation=None if operation is None else operation.name,
         code=None if error is None else error.code.value,
         reason=None if error is None else error.reason,
         trace_context=request.trace_context,

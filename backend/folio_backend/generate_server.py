@@ -89,16 +89,16 @@ class GenerateServer:
         total_s: float,
     ) -> None:
         """Tells of a request that was answered at once. An operation's own failure is an answer, no rejection."""
-        is_operation = isinstance(parsed, Operation)
-        if error is not None and (not is_operation or isinstance(error, Internal)):
+        operation = parsed if isinstance(parsed, Operation) else None
+        if error is not None and (operation is None or isinstance(error, Internal)):
             self.service.recorder.count_rejection(error.reason)
         self._observe(
             FinishedRequest(
                 request_id=known_as(request.request_id),
-                outcome=outcome_of(error, is_admitted=False),
+                outcome=outcome_of(error, is_admitted=operation is not None),
                 arrival_time_s=time.time() - total_s,
                 total_s=total_s,
-                operation=parsed.name if isinstance(parsed, Operation) else None,
+                operation=None if operation is None else operation.name,
                 code=None if error is None else error.code.value,
                 reason=None if error is None else error.reason,
                 trace_context=request.trace_context,

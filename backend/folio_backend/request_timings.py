@@ -26,7 +26,12 @@ class Outcome(enum.Enum):
 
 
 def outcome_of(error: FolioError | None, *, is_admitted: bool) -> Outcome:
-    """The outcome of a request that ended with `error`, or without one."""
+    """The outcome of a request that ended with `error`, or without one.
+
+    Args:
+        error: what it was answered.
+        is_admitted: it was taken up, and so cannot be refused any more; for an operation: it was carried out.
+    """
     if error is None:
         return Outcome.OK
     if error.code is ErrorCode.CANCELLED:
