@@ -7,6 +7,7 @@ rate=...`): one without a context gets no spans.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,10 @@ from folio_backend.request_timings import Outcome
 if TYPE_CHECKING:
     from folio_backend.finished_request import FinishedRequest
 
-EXPORT_TIMEOUT_S = 5.0
+EXPORT_TIMEOUT_S = 3.0
+STOP_LIMIT_S = 3.0
+"""What waits is sent at the end for so long; the SDK alone would wait 30 s for a receiver that does not answer."""
+
 SERVICE_NAME = "folio"
 _PREFIX = "folio."
 
@@ -51,8 +55,8 @@ class RequestTracer:
         # Merged in this order the environment's words win.
         resource = Resource.create({"service.name": SERVICE_NAME}).merge(OTELResourceDetector().detect())
         self._provider = TracerProvider(resource=resource)
-        exporter = OTLPSpanExporter(endpoint=url, timeout=EXPORT_TIMEOUT_S)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self._exporter = OTLPSpanExporter(endpoint=url, timeout=EXPORT_TIMEOUT_S)
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
         self._tracer = self._provider.get_tracer("folio")
         self._propagator = TraceContextTextMapPropagator()
         self._failed = StatusCode.ERROR
@@ -68,17 +72,20 @@ class RequestTracer:
             f"{_PREFIX}outcome": finished.outcome.value,
             **{f"{_PREFIX}{name}": count for name, count in finished.counts.items()},
         }
-        start_s = finished.arrival_time_s
+        start_ns = _nanoseconds(finished.arrival_time_s)
         for phase, length_s in finished.phases_s.items():
-            span = self._tracer.start_span(phase, parent, attributes=attributes, start_time=_nanoseconds(start_s))
-            start_s += length_s
+            span = self._tracer.start_span(phase, parent, attributes=attributes, start_time=start_ns)
+            start_ns += _nanoseconds(length_s)
             if finished.outcome is Outcome.FAILED:
                 span.set_status(self._failed)
-            span.end(_nanoseconds(start_s))
+            span.end(start_ns)
 
     def stop(self) -> None:
-        """Sends what waits, as far as the receiver takes it, and ends."""
+        """Sends what waits, as far as the receiver takes it in time, and ends."""
+        limit = threading.Timer(STOP_LIMIT_S, self._exporter.shutdown)
+        limit.start()
         self._provider.shutdown()
+        limit.cancel()
 
 
 def _nanoseconds(time_s: float) -> int:

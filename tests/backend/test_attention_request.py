@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from folio_backend.errors import ErrorCode, FolioError, InvalidArgument
+from folio_backend.errors import ErrorCode, FolioError, InvalidArgument, NotFound
+from folio_backend.finished_request import FinishedRequest
 from folio_backend.metric_definitions import REJECTIONS
 from folio_backend.metrics import Series
+from folio_backend.request_timings import Outcome
 from folio_backend.server_request import ServerRequest, strings
 from tests.backend.attention_inputs import (
     History,
@@ -174,3 +176,18 @@ def test_refusals_are_counted_by_reason_and_hold_no_content() -> None:
         }
         assert "secret" not in refusal.value.text()
         assert num_pages(service, "held") == 2
+
+
+def test_an_operation_that_finds_nothing_is_an_answer_and_no_rejection() -> None:
+    told: list[FinishedRequest] = []
+    with serving(observe=told.append) as service:
+        with pytest.raises(NotFound):
+            operate(service, op="close", session_id="a-secret-name")
+        answer(service, TOLD.step("a-secret-name"))
+        assert {series.definition for series in service.recorder.drain().totals} == set()
+    assert [(each.operation, each.outcome, each.code) for each in told] == [
+        ("close", Outcome.FAILED, "NOT_FOUND"),
+        (None, Outcome.OK, None),
+    ]
+    assert told[1].counts == {"num_tokens": 80, "num_history_tokens": 80}
+    assert "secret" not in repr(told)

@@ -11,6 +11,7 @@ from folio_backend.engine import Engine
 from folio_backend.errors import FolioError
 from folio_backend.generation import Prompt
 from folio_backend.request import GenerateRequest, OutputOptions
+from folio_backend.request_timings import RequestTimings
 from folio_backend.responses import GenerateResponse
 from folio_backend.sampling_parameters import SamplingParameters
 
@@ -33,6 +34,9 @@ class TimedStream:
     def fail(self, error: FolioError) -> None:
         """See `ResponseChannel.fail`."""
         self.arrivals.put((time.perf_counter(), error))
+
+    def end(self, timings: RequestTimings) -> None:
+        """See `ResponseChannel.end`; here times are taken where they arrive."""
 
     def wait(self) -> None:
         """Collects everything up to the last response."""

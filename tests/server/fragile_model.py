@@ -34,10 +34,9 @@ def save_fragile_model(folder: Path) -> Path:
     """A folder to load; none of what it generates is fatal."""
     save_model(folder, llama_config(vocab_size=_VOCABULARY_SIZE, tie_word_embeddings=False))
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder)
-    fatal_id = tokenizer().convert_tokens_to_ids(FATAL)
-    with torch.no_grad():
-        model.get_input_embeddings().weight[fatal_id] = torch.nan
-        model.get_output_embeddings().weight[fatal_id] = 0
-        model.get_output_embeddings().weight[len(tokenizer()) :] = 0
+    fatal_id, weights = tokenizer().convert_tokens_to_ids(FATAL), model.state_dict()
+    weights["model.embed_tokens.weight"][fatal_id] = torch.nan
+    weights["lm_head.weight"][fatal_id] = 0
+    weights["lm_head.weight"][len(tokenizer()) :] = 0
     model.save_pretrained(folder)
     return folder
