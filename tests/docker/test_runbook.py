@@ -22,7 +22,7 @@ IDENTIFIER = re.compile(r"`([a-z]+(?:_[a-z]+)+)`")
 CODE = re.compile(r"`[^`]+`")
 BLOCK = re.compile(r"^```\n(.+?)^```", re.MULTILINE | re.DOTALL)
 SEVERITIES = {"page", "ticket"}
-# Reasons of refusals and ends, members of requests and answers, and the server's own setting.
+# Reasons of refusals and ends, members of requests, answers and log lines, and the server's own setting.
 OTHER_NAMES = {
     "queue_full",
     "no_pages",
@@ -32,6 +32,20 @@ OTHER_NAMES = {
     "heartbeat_age_s",
     "deadline_ms",
     "runbook_url",
+    "request_id",
+    "trace_id",
+    "queue_s",
+    "prefill_s",
+    "decode_s",
+    "send_s",
+    "ttft_s",
+    "total_s",
+    "attend_s",
+    "num_prompt_tokens",
+    "num_cached_tokens",
+    "num_generated_tokens",
+    "num_tokens",
+    "num_history_tokens",
     "max_batch_size",
 }
 

@@ -23,6 +23,9 @@ KINDS = {
     "folio_requests_running": "gauge",
     "folio_requests_waiting": "gauge",
     "folio_queue_seconds": "histogram",
+    "folio_prefill_seconds": "histogram",
+    "folio_decode_seconds": "histogram",
+    "folio_send_seconds": "histogram",
     "folio_time_to_first_token_seconds": "histogram",
     "folio_inter_token_seconds": "histogram",
     "folio_end_to_end_seconds": "histogram",
@@ -76,7 +79,7 @@ def test_a_first_and_a_second_request(client: GenerateClient, page: MetricsPage)
     num_prompt = answers[0]["num_input_tokens"]
     num_cached = (num_prompt - 1) // 64 * 64
     assert [answer["num_cached_tokens"] for answer in answers] == [0, num_cached]
-    histograms = ("queue", "time_to_first_token", "inter_token", "end_to_end")
+    histograms = ("queue", "prefill", "decode", "send", "time_to_first_token", "inter_token", "end_to_end")
     assert changes(before, page.settled()) == {
         "kv_cache_requests_total{status=miss}": 1,
         "kv_cache_requests_total{status=hit}": 1,

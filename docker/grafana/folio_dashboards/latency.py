@@ -32,22 +32,22 @@ _WAITED = Row(
     ),
 )
 
-_TTFT = mean("folio_time_to_first_token_seconds")
+_PHASES = ("queue", "prefill", "decode", "send")
 _SPENT = Row(
     "Where the time goes",
     (
         Panel(
             "Mean request",
-            "Queue: until it first ran. Prefill: until its first token. Decode: until its end.",
+            "Queue: until it first ran. Prefill: until its first token. Decode: until its last. "
+            "Send: until the server had the last answer.",
             "s",
-            (
-                Query(mean("folio_queue_seconds"), "{{model}} queue"),
-                Query(f"clamp_min({_TTFT} - {mean('folio_queue_seconds')}, 0)", "{{model}} prefill"),
-                Query(f"clamp_min({mean('folio_end_to_end_seconds')} - {_TTFT}, 0)", "{{model}} decode"),
-            ),
+            tuple(Query(mean(f"folio_{phase}_seconds"), f"{{{{model}}}} {phase}") for phase in _PHASES),
             is_stacked=True,
         ),
         Panel("Queue", "Time before a request first ran.", "s", quantiles("folio_queue_seconds")),
+        Panel("Prefill", "Time from then to its first token.", "s", quantiles("folio_prefill_seconds")),
+        Panel("Decode", "Time from then to its last token.", "s", quantiles("folio_decode_seconds")),
+        Panel("Send", "Time from then until the server had its last answer.", "s", quantiles("folio_send_seconds")),
         Panel(
             "Tokens of a request",
             "95th percentile of prompt tokens, history included, and of generated tokens.",

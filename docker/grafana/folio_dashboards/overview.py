@@ -135,7 +135,7 @@ _FAILURES = Row(
         ),
         Panel(
             "Refused",
-            "Requests refused before they were admitted, by reason.",
+            "Requests answered with an error before they were admitted, and failed attention steps, by reason.",
             "reqps",
             (Query(rate("folio_rejections_total", "reason"), "{{model}} {{reason}}"),),
         ),
