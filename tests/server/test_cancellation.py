@@ -113,14 +113,13 @@ def test_a_cancelled_turn_keeps_what_was_emitted(client: GenerateClient, baselin
 
 def test_a_waiting_turn_is_cancelled_alone(client: GenerateClient, baseline: dict[str, int]) -> None:
     name = "waiting-turn"
-    with (
-        client.stream(endless(session_id=name), request_id="first") as first,
-        client.stream(endless(session_id=name), request_id="second") as second,
-    ):
-        wait_until(lambda: client.operation("stats")["requests"] == {"running": 1, "waiting": 1})
-        client.operation("cancel", request_id="second")
-        with pytest.raises(Refused, match="cancelled"):
-            second.next_response()
+    with client.stream(endless(session_id=name), request_id="first") as first:
+        wait_until(lambda: num_running(client) == 1)
+        with client.stream(endless(session_id=name), request_id="second") as second:
+            wait_until(lambda: client.operation("stats")["requests"] == {"running": 1, "waiting": 1})
+            client.operation("cancel", request_id="second")
+            with pytest.raises(Refused, match="cancelled"):
+                second.next_response()
         first.next_response()
         client.operation("cancel", session_id=name)
         with pytest.raises(Refused, match="cancelled"):
