@@ -98,7 +98,7 @@ class _JsonFormatter(logging.Formatter):
 def _members(record: logging.LogRecord) -> dict[str, Any]:
     given = getattr(record, "members", None)
     if isinstance(given, FinishedRequest):
-        return request_members(given)
+        return _request_members(given)
     members: dict[str, Any] = dict(given or {"event": "library", "logger": record.name})
     members["message"] = record.getMessage()
     if record.exc_info and record.exc_info[0] is not None:
@@ -106,7 +106,7 @@ def _members(record: logging.LogRecord) -> dict[str, Any]:
     return members
 
 
-def request_members(finished: FinishedRequest) -> dict[str, Any]:
+def _request_members(finished: FinishedRequest) -> dict[str, Any]:
     """What a line says of a request: names and times as the metrics have them; what does not apply is left out."""
     members = {
         "event": "request" if finished.operation is None else "operation",
@@ -119,12 +119,12 @@ def request_members(finished: FinishedRequest) -> dict[str, Any]:
         "ttft_s": None if finished.ttft_s is None else round(finished.ttft_s, 6),
         "total_s": round(finished.total_s, 6),
         **finished.counts,
-        "trace_id": trace_id(finished.trace_context),
+        "trace_id": _trace_id(finished.trace_context),
     }
     return {name: value for name, value in members.items() if value is not None}
 
 
-def trace_id(trace_context: Mapping[str, str]) -> str | None:
+def _trace_id(trace_context: Mapping[str, str]) -> str | None:
     """The trace that a W3C context belongs to: `00-<trace>-<span>-<flags>`."""
     parts = trace_context.get("traceparent", "").split("-")
     return parts[1] if len(parts) == 4 else None

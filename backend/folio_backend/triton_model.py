@@ -260,7 +260,8 @@ def _names(args: Mapping[str, str]) -> dict[str, str]:
 def _log(settings: Settings, args: Mapping[str, str]) -> JsonLog | _ServerLog:
     if settings.log_format == "text":
         return _ServerLog()
-    return JsonLog(sys.stderr, {**_names(args), "task": settings.task})
+    # The server writes its own lines in pieces to standard error: whoever keeps the two apart gets ours whole.
+    return JsonLog(sys.stdout, {**_names(args), "task": settings.task})
 
 
 def _tracer(settings: Settings, args: Mapping[str, str]) -> RequestTracer | None:

@@ -58,6 +58,7 @@ def test_the_environment_wins() -> None:
         ("KV_CACHE_ENABLE_PREFETCH", "0", "enable_prefetch", False),
         ("KV_CACHE_PREFETCH_SIZE", "4", "prefetch_size", 4),
         ("KV_CACHE_MAX_RUNNING_REQUESTS", "3", "max_running_requests", 3),
+        ("KV_CACHE_LOG_FORMAT", "json", "log_format", "json"),
         ("FOLIO_CACHE_DIR", "/weights", "weights_cache_dir", "/weights"),
     ],
 )

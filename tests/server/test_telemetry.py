@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tritonclient.http
 
+from folio_backend.launcher.progress import JSON_LINE
 from tests.server.fragile_model import FATAL, fragile_repository
 from tests.server.generate_client import GenerateClient, sampling, wait_until
 from tests.server.grpc_stream import MODEL, Refused
@@ -77,7 +78,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Told]:
             values = page.settled()
             text = page.text()
         log = server.log.read_text()
-        lines = [json.loads(line) for line in log.splitlines() if line.startswith("{")]
+        lines = [json.loads(line[line.index(JSON_LINE) :]) for line in log.splitlines() if JSON_LINE in line]
         yield Told(log + server.messages(), lines, text, values, b"".join(receiver.bodies), receiver.spans())
 
 

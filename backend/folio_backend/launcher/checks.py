@@ -13,7 +13,7 @@ import ipaddress
 import os
 import shutil
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,6 +134,20 @@ def check_exposure(address: str, environment: Mapping[str, str]) -> Finding:
         Verdict.REFUSAL,
         f"{address} can be reached from other machines: set KV_CACHE_ADMIN_TOKEN, which admin operations "
         "then need, or keep --host 127.0.0.1.",
+    )
+
+
+def check_tracing(server_arguments: Sequence[str], environment: Mapping[str, str]) -> Finding:
+    """Our spans belong to the server's, so without those there are none of ours either."""
+    given = {argument.removeprefix("--trace-config=").lower() for argument in server_arguments}
+    missing = [setting for setting in ("mode=opentelemetry", "level=timestamps") if setting not in given]
+    if not environment.get("KV_CACHE_TRACE_URL") or not missing:
+        return Finding(Verdict.OK, "tracing")
+    options = " ".join(f"--trace-config {setting}" for setting in missing)
+    return Finding(
+        Verdict.COST,
+        f"KV_CACHE_TRACE_URL is set, but the server traces nothing, and so there will be no spans: add `{options}`, "
+        "and with `--trace-config opentelemetry,url=...` where its own spans go.",
     )
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from folio_backend.errors import ConfigurationError
 from folio_backend.launcher import backend_folder, stop_signals
-from folio_backend.launcher.checks import Verdict, check_machine
+from folio_backend.launcher.checks import Verdict, check_machine, check_tracing
 from folio_backend.launcher.drain import GRACE_S, drain
 from folio_backend.launcher.listeners import Listeners
 from folio_backend.launcher.locate import TritonServer, locate_server
@@ -65,7 +65,8 @@ def _check(server: TritonServer, options: Options) -> None:
         for folder in options.model_repositories
         if not folder.is_dir()
     ]
-    for finding in check_machine(server, options.address, os.environ):
+    findings = check_machine(server, options.address, os.environ)
+    for finding in [*findings, check_tracing(options.server_arguments, os.environ)]:
         if finding.verdict is Verdict.COST:
             _say(finding.sentence)
         if finding.verdict is Verdict.REFUSAL:

@@ -11,6 +11,8 @@ import re
 from pathlib import Path
 
 MARK = re.compile(r"\[folio\] (.*?)\"?$")
+# Not always at the start: the server writes its lines in pieces, and ours may come between two.
+JSON_LINE = '{"time": '
 # The reason, without the stack that the server writes behind it as escaped lines.
 NOT_LOADED = re.compile(r"failed to load '([^']+)' version \d+: (.*?)(?:\\n|\"$)", re.MULTILINE)
 # The server draws tables of what it found.
@@ -46,10 +48,11 @@ def _message(line: str) -> str | None:
     match = MARK.search(line)
     if match:
         return match[1]
-    if not line.startswith("{"):
+    begin = line.find(JSON_LINE)
+    if begin < 0:
         return None
     try:
-        members = json.loads(line)
+        members = json.loads(line[begin:])
     except ValueError:
         return None
     return str(members.get("message")) if members.get("event") == "load" else None

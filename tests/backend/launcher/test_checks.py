@@ -71,3 +71,19 @@ def test_other_machines_are_let_in_with_a_token_alone(address: str, token: str, 
     finding = checks.check_exposure(address, {"KV_CACHE_ADMIN_TOKEN": token})
     assert finding.verdict is verdict
     assert ("KV_CACHE_ADMIN_TOKEN" in finding.sentence) == (verdict is Verdict.REFUSAL)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        ([], ["mode=opentelemetry", "level=timestamps"]),
+        (["--trace-config", "mode=opentelemetry"], ["level=timestamps"]),
+        (["--trace-config=mode=opentelemetry", "--trace-config", "level=TIMESTAMPS"], []),
+    ],
+)
+def test_spans_without_the_server_s_are_said_to_be_none(arguments: list[str], missing: list[str]) -> None:
+    assert checks.check_tracing(arguments, {}).verdict is Verdict.OK
+    finding = checks.check_tracing(arguments, {"KV_CACHE_TRACE_URL": "http://localhost:4318/v1/traces"})
+    assert finding.verdict is (Verdict.COST if missing else Verdict.OK)
+    named = {setting for setting in ("mode=opentelemetry", "level=timestamps") if setting in finding.sentence}
+    assert named == set(missing)

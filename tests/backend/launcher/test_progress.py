@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from folio_backend.launcher.progress import LogReader, failure
@@ -25,9 +26,10 @@ def test_messages_come_once_and_whole(tmp_path: Path) -> None:
 
 def test_messages_are_read_from_json_as_well(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    lines = ['{"event": "load", "message": "loading"}', '{"event": "request", "message": "none"}', "{ no JSON", "{}"]
+    load, other = ({"time": "now", "event": event, "message": f"a {event}"} for event in ("load", "request"))
+    lines = [json.dumps(load), json.dumps(other), '{"time": no JSON', "{}", f"half a line{json.dumps(load)}"]
     log.write_text("".join(f"{line}\n" for line in lines))
-    assert LogReader(log).messages() == ["loading"]
+    assert LogReader(log).messages() == ["a load", "a load"]
 
 
 def test_failure_names_every_model_and_its_reason(tmp_path: Path) -> None:
