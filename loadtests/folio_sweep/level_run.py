@@ -7,10 +7,12 @@ requests. Does not know what the rows mean.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,13 @@ from folio_sweep.series import Level
 from folio_sweep.target import Target
 
 Row = Mapping[str, Any]
-# perf_analyzer writes a warning for every tensor that it cannot export, and its manual after every wrong option.
-NOISE = ("WARNING: data type", "Usage:", "====")
+# It is written for every tensor that cannot be exported.
+NOISE = ("WARNING: data type",)
 MAX_REASON_CHARACTERS = 300
+# What it says first when a request fails; it should end then, but its threads can wait for each other.
+FAILED = "Failed to retrieve results from inference request"
+FAILED_GRACE_S = 3.0
+LOOK_INTERVAL_S = 1.0
 
 
 def run_level(
@@ -54,10 +60,8 @@ def run_level(
     data.write_text(json.dumps({"data": rows}))
     command = [*_command(analyzer, target, level), f"--input-data={data}", f"--profile-export-file={export}"]
     status = _run(command, analyzer, log, limit_s)
-    if status is None:
-        raise LevelFailed(f"perf_analyzer was not done after {limit_s:.0f} s.")
     if status:
-        raise LevelFailed(reason(log) or f"perf_analyzer ended with {status}.")
+        raise LevelFailed(reason(log, status))
     requests = read_export(export)
     check_sent_once(requests, rows)
     return requests
@@ -79,12 +83,21 @@ def check_sent_once(requests: Sequence[Request], rows: Sequence[Row]) -> None:
         )
 
 
-def reason(log: Path) -> str:
-    """The sentence in which perf_analyzer says what went wrong; empty where it says nothing."""
-    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    said = [line for line in lines if line and not line.startswith(NOISE)]
-    errors = [line for line in said if "error" in line.lower()]
-    return (errors or said[-1:] or [""])[0][:MAX_REASON_CHARACTERS]
+def reason(log: Path, status: int) -> str:
+    """Why a run has failed, in one sentence, as far as perf_analyzer has said.
+
+    Args:
+        log: all that it said.
+        status: how it ended.
+    """
+    text = log.read_text(errors="replace")
+    lines = [line.strip() for line in text.splitlines()]
+    errors = [line for line in lines if "error" in line.lower() and not line.startswith(NOISE)]
+    if errors:
+        return errors[0][:MAX_REASON_CHARACTERS]
+    if FAILED in text:
+        return "The server refused a request, or failed; perf_analyzer hung before it could say why."
+    return f"perf_analyzer ended with {status}, or was not done in time; all that it said is in {log}."
 
 
 def _command(analyzer: PerfAnalyzer, target: Target, level: Level) -> list[str]:
@@ -108,8 +121,8 @@ def _command(analyzer: PerfAnalyzer, target: Target, level: Level) -> list[str]:
     return [str(analyzer.binary), *common, *load]
 
 
-def _run(command: Sequence[str], analyzer: PerfAnalyzer, log: Path, limit_s: float) -> int | None:
-    """The exit status; None where it took too long. Nothing of it is left in any case."""
+def _run(command: Sequence[str], analyzer: PerfAnalyzer, log: Path, limit_s: float) -> int:
+    """The exit status; of a program that was ended the negative signal. Nothing of it is left in any case."""
     with (
         log.open("wb") as output,
         subprocess.Popen(
@@ -123,10 +136,19 @@ def _run(command: Sequence[str], analyzer: PerfAnalyzer, log: Path, limit_s: flo
         ) as process,
     ):
         try:
-            return process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return None
+            return _wait(process, log, limit_s)
         except BaseException:
             os.killpg(process.pid, signal.SIGKILL)
             raise
+
+
+def _wait(process: subprocess.Popen[bytes], log: Path, limit_s: float) -> int:
+    """Waits for the end, and brings it about where it will not come: perf_analyzer can hang after a failed request."""
+    end_s = time.monotonic() + limit_s
+    while time.monotonic() < end_s:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(LOOK_INTERVAL_S)
+        if FAILED in log.read_text(errors="replace"):
+            end_s = min(end_s, time.monotonic() + FAILED_GRACE_S)
+    os.killpg(process.pid, signal.SIGKILL)
+    return process.wait()

@@ -15,6 +15,7 @@ from folio_sweep.results import curves, knee_of
 from folio_sweep.series import Level, LoadMode, Point, Series, Task, Workload
 
 FORMATS = ("png", "svg")
+LEGEND = f"ring: the knee, {RULE}\ndashed ring: the highest level measured, so the knee is there or beyond"
 MARKERS = "os^Dv"
 TOKENS, STEPS = "throughput, tokens/s", "throughput, steps/s"
 Levels = Sequence[tuple[Level, Measurement]]
@@ -64,8 +65,11 @@ def draw(title: str, panels: Sequence[Panel]) -> Figure:
     axes = figure.subplots(1, len(panels), sharey=share, sharex=True, squeeze=False)[0]
     for panel, axis in zip(panels, axes, strict=True):
         _draw_panel(panel, axis)
+    for axis in axes:  # once everything is drawn: a limit holds from then on
+        axis.set_ylim(bottom=0)
+        axis.set_xlim(left=0)
     figure.suptitle(title)
-    figure.supxlabel(f"ring: the knee, {RULE}; dashed ring: the highest level, so the knee is there or beyond", size=8)
+    figure.supxlabel(LEGEND, size=8)
     return figure
 
 
@@ -108,8 +112,7 @@ def _draw_panel(panel: Panel, axis: Axes) -> None:
                 axis.annotate(f"{level.value:g}", place, (5, 5), textcoords="offset points", size=8, color=colour)
         _mark_knee(panel, levels, axis, colour)
     axis.set(title=panel.title, xlabel=panel.throughput_name, ylabel=panel.latency_name)
-    axis.set_ylim(bottom=0)
-    axis.set_xlim(left=0)
+    axis.margins(0.12)
     axis.grid(alpha=0.3)
     axis.legend()
 

@@ -1,0 +1,3 @@
+def test_x(sweep):
+    print(open(sweep.out/'results.csv').read())
+    assert sweep.status==0
