@@ -20,8 +20,12 @@ SMALL = (
     f"--generate-models={GENERATE}",
     f"--attention-models={ATTENTION}",
     "--generate-concurrency=1 2 4",
-    "--attention-concurrency=1 2 4",
+    "--generate-rates=20",
     "--generate-num-requests=4",
+    "--generate-prompt-length=40",
+    "--generate-history-length=40",
+    "--attention-concurrency=1 2",
+    "--attention-rates=60",
     "--attention-num-requests=8",
     "--output-tokens=4",
 )
@@ -58,7 +62,7 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def sweep(analyzer: PerfAnalyzer, tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedSweep:
     """A sweep of two codecs and two batch delays, on servers of its own."""
-    assert analyzer.version
+    assert analyzer.version, "it is found before servers start"
     out = tmp_path_factory.mktemp("sweep")
     where = [f"--model-repository={tiny_repository}", f"--out={out}"]
     return FinishedSweep(out, main.run([*SMALL, *where, "--codecs=int8 int4", "--batch-delays-us=0 3000"]))
