@@ -117,7 +117,12 @@ def _command(analyzer: PerfAnalyzer, target: Target, level: Level) -> list[str]:
         load = [f"--concurrency-range={level.value:.0f}", f"--max-threads={level.value:.0f}"]
     else:
         # One thread sends the rows in their order and never waits for an answer.
-        load = [f"--request-rate-range={level.value:g}", "--request-distribution=constant", "--max-threads=1"]
+        # A range of one: its end, left out, would be 1.
+        load = [
+            f"--request-rate-range={level.value:g}:{level.value:g}",
+            "--request-distribution=constant",
+            "--max-threads=1",
+        ]
     return [str(analyzer.binary), *common, *load]
 
 

@@ -1,4 +1,4 @@
-"""A perf_analyzer that works, a tiny model repository, and one whole sweep over it."""
+"""A perf_analyzer that works, a tiny model repository, a server of it, and whole sweeps."""
 
 from __future__ import annotations
 
@@ -11,24 +11,21 @@ import pytest
 from folio_sweep import main
 from folio_sweep.analyzer import PerfAnalyzer, find_perf_analyzer
 from folio_sweep.errors import AnalyzerMissing
+from folio_sweep.server import started_server, write_repository
 from tests.sweep.tiny_repository import ATTENTION, GENERATE, write_tiny_repository
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
-SMALL = (
+GENERATE_SIZES = (
     f"--generate-models={GENERATE}",
-    f"--attention-models={ATTENTION}",
-    "--generate-concurrency=1 2 4",
-    "--generate-rates=20",
     "--generate-num-requests=4",
     "--generate-prompt-length=40",
     "--generate-history-length=40",
-    "--attention-concurrency=1 2",
-    "--attention-rates=60",
-    "--attention-num-requests=8",
     "--output-tokens=4",
 )
+BATCH_DELAYS_US = (0, 3000)
 
 
 @dataclass(frozen=True)
@@ -42,6 +39,19 @@ class FinishedSweep:
 
     out: Path
     status: int
+
+
+@dataclass(frozen=True)
+class TinyServer:
+    """A running server.
+
+    Attributes:
+        address: `host:port` of its gRPC.
+        attention_models: its attention models, one for each batch delay.
+    """
+
+    address: str
+    attention_models: tuple[str, ...]
 
 
 @pytest.fixture(scope="session")
@@ -61,8 +71,34 @@ def tiny_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def sweep(analyzer: PerfAnalyzer, tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> FinishedSweep:
-    """A sweep of two codecs and two batch delays, on servers of its own."""
+    """A sweep of the generate model with two codecs, on servers of its own."""
     assert analyzer.version, "it is found before servers start"
     out = tmp_path_factory.mktemp("sweep")
-    where = [f"--model-repository={tiny_repository}", f"--out={out}"]
-    return FinishedSweep(out, main.run([*SMALL, *where, "--codecs=int8 int4", "--batch-delays-us=0 3000"]))
+    where = [f"--model-repository={tiny_repository}", f"--out={out}", "--codecs=int8 int4", "--attention-models="]
+    return FinishedSweep(
+        out, main.run([*GENERATE_SIZES, *where, "--generate-concurrency=1 2 4", "--generate-rates=20"])
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_server(tiny_repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TinyServer]:
+    """A server of all models that runs one generation at a time and lets one wait."""
+    folder = tmp_path_factory.mktemp("tiny_server")
+    names = write_repository(folder / "models", tiny_repository, [GENERATE], [ATTENTION], BATCH_DELAYS_US)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("KV_CACHE_MAX_RUNNING_REQUESTS", "1")
+        patch.setenv("KV_CACHE_MAX_QUEUED_REQUESTS", "1")
+        with started_server(folder / "models", "int4", folder / "server.log") as address:
+            yield TinyServer(address, names)
+
+
+@pytest.fixture(scope="session")
+def attention_sweep(
+    analyzer: PerfAnalyzer, tiny_server: TinyServer, tmp_path_factory: pytest.TempPathFactory
+) -> FinishedSweep:
+    """A sweep of the attention models of a running server."""
+    assert analyzer.version, "it is found before servers start"
+    out = tmp_path_factory.mktemp("attention_sweep")
+    where = [f"--host=grpc://{tiny_server.address}", f"--out={out}", "--generate-models="]
+    models = [f"--attention-models={' '.join(tiny_server.attention_models)}", "--attention-num-requests=8"]
+    return FinishedSweep(out, main.run([*where, *models, "--attention-concurrency=1 2", "--attention-rates=60"]))
