@@ -71,7 +71,12 @@ class Options:
 
 def parse_options(arguments: Sequence[str]) -> Options:
     """Reads the command line; argparse ends the process with status 2 where it is wrong."""
-    given = _parser().parse_args(arguments)
+    parser = _parser()
+    given = parser.parse_args(arguments)
+    for task in ("generate", "attention"):
+        is_without_rates = getattr(given, f"{task}_models") and not getattr(given, f"{task}_rates")
+        if is_without_rates and "concurrency" not in given.modes:
+            parser.error(f"--{task}-rates is empty and --modes leaves concurrency out, which rates are taken from")
     return Options(
         host=given.host.removeprefix("grpc://"),
         codecs=given.codecs,

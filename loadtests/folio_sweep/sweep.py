@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import get_args
 
@@ -38,6 +39,8 @@ class Sweep:
         # As the first codec's peaks decide, so that all codecs face the same.
         self._rates: dict[tuple[str, Workload], tuple[float, ...]] = {}
         self._num_runs = 0
+        # A folder of its own: perf_analyzer writes over no earlier sweep's export.
+        self._runs = options.out / "runs" / datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S.%f")
 
     def points(self) -> Iterator[Point]:
         """Measures; each point as soon as it is there.
@@ -93,9 +96,8 @@ class Sweep:
         plan = SessionPlan(target, level, series.workload, self._sizes(target), options.output_tokens)
         try:
             with prepared_rows(plan) as rows:
-                requests = run_level(
-                    self._analyzer, target, level, rows, options.out / "runs" / name, limit_s=options.level_limit_s
-                )
+                limit_s = options.level_limit_s
+                requests = run_level(self._analyzer, target, level, rows, self._runs / name, limit_s=limit_s)
             return Point(series, level, measure(requests, level.request_rate))
         except LevelFailed as failure:
             return Point(series, level, None, str(failure))

@@ -22,6 +22,7 @@ def test_lists_are_separated_by_spaces_or_commas_and_sorted() -> None:
         ("--generate-concurrency=0", "below 1"),
         ("--attention-rates=fast", "not a list of numbers"),
         ("--attention-rates=inf", "or infinity"),
+        ("--modes=request_rate", "--generate-rates is empty"),
         ("--output-tokens=-1", "not a whole number from 1"),
     ],
 )
