@@ -114,7 +114,7 @@ class StepLauncher:
         # Of the token ids only the number counts: there is no model to read them.
         sequences = [StepSequence(b.session.table, [0] * b.step.num_tokens, wants_logits=False) for b in wave]
         step, operations = build_step(sequences), self._operations
-        device = operations.pool.raw.device
+        device = operations.pool.device
         query, key, value = (
             torch.cat([getattr(b.step, name) for b in wave]).to(device) for name in ("query", "key", "value")
         )

@@ -14,12 +14,12 @@ from folio_backend.cache.page import PageKind, PageState
 from folio_backend.cache_stats import cache_stats
 from folio_backend.metrics import EngineSnapshot
 from folio_backend.request import Operation
-from folio_kernels.layout import PageLayout
+from folio_kernels.mixed_pool import AnyLayout
 
 Answer = dict[str, object]
 
 
-def take_snapshot(sessions: AttentionSessions, layout: PageLayout, num_recompilations: int) -> EngineSnapshot:
+def take_snapshot(sessions: AttentionSessions, layout: AnyLayout, num_recompilations: int) -> EngineSnapshot:
     """The gauges and totals at this moment; nothing runs or waits between two batches."""
     counts = sessions.num_pages()
     page_bytes = {PageKind.RAW: layout.raw_page_bytes, PageKind.SEALED: layout.sealed_page_bytes}
@@ -44,7 +44,7 @@ def take_snapshot(sessions: AttentionSessions, layout: PageLayout, num_recompila
 def carry_out(
     operation: Operation,
     sessions: AttentionSessions,
-    layout: PageLayout,
+    layout: AnyLayout,
     settings: Mapping[str, object],
     num_recompilations: int,
 ) -> Answer:
@@ -72,7 +72,7 @@ def carry_out(
 
 
 def _stats(
-    sessions: AttentionSessions, layout: PageLayout, settings: Mapping[str, object], num_recompilations: int
+    sessions: AttentionSessions, layout: AnyLayout, settings: Mapping[str, object], num_recompilations: int
 ) -> Answer:
     state = take_snapshot(sessions, layout, num_recompilations)
     return {

@@ -24,10 +24,11 @@ TaskName = Literal["generate", "attention"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["float32", "float16", "bfloat16"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
-CodecName = Literal["none", "int8", "k8v4", "int4"]
+CodecName = Literal["none", "int8", "k8v4", "int4", "auto"]
 StrategyName = Literal["lru"]
 LogFormat = Literal["text", "json"]
 
+AUTO_CODEC: Final = "auto"
 ENVIRONMENT_PREFIX: Final = "KV_CACHE_"
 # Every setting is KV_CACHE_<SETTING> in the environment, but for these two, ...
 ENVIRONMENT_NAMES: Final[Mapping[str, str]] = {
@@ -85,7 +86,7 @@ class Settings(BaseSettings):
     cache_dtype: DtypeChoice = "auto"
     """The dtype of raw pages; see `resolved_cache_dtype`."""
     codec: CodecName = "int8"
-    """How sealed pages are compressed."""
+    """How sealed pages are compressed; auto measures the language model and chooses layer by layer, int4 or wider."""
     page_size: int = Field(default=64, ge=64, le=64)
     """Tokens in a page."""
     sink_pages: int = Field(default=1, ge=0, le=4)
@@ -201,6 +202,7 @@ class Settings(BaseSettings):
         required = REQUIRED_SETTINGS[self.task]
         refuse_missing(self.task, tuple(name for name in required if getattr(self, name) is None))
         self._check_heads()
+        self._check_codec()
         return self
 
     def _switched_on(self) -> tuple[str, ...]:
@@ -218,6 +220,13 @@ class Settings(BaseSettings):
             f"num_kv_heads is {self.num_kv_heads} and num_heads is {self.num_heads}; "
             "allowed: a num_kv_heads that divides num_heads."
         )
+
+    def _check_codec(self) -> None:
+        if self.task == "attention" and self.codec == AUTO_CODEC:
+            raise ConfigurationError(
+                "codec is auto, which measures a language model, and task attention has none; "
+                "allowed: none, int8, k8v4, int4."
+            )
 
     def resolved_dtype(self, device: Literal["cpu", "cuda"], stored: DtypeName) -> DtypeName:
         """The model's dtype on `device`, given the dtype that its weights are stored in."""

@@ -17,6 +17,9 @@ from folio_backend.cache.eviction import STRATEGIES
 from folio_backend.cache.kv_cache import KVCache
 from folio_backend.cache.page_store import PageCount, PageStore
 from folio_backend.cache.prefix_key import PrefixKeys, digest_of
+from folio_backend.calibration_text import CALIBRATION_TEXT
+from folio_backend.codec_choice import measure_codecs
+from folio_backend.config import AUTO_CODEC
 from folio_backend.engine import Engine
 from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import ConfigurationError
@@ -28,10 +31,10 @@ from folio_backend.scheduler import Scheduler
 from folio_backend.sessions import SessionRegistry
 from folio_backend.text_tokenizer import TextTokenizer
 from folio_backend.weights import resolve_model, weights_digest
-from folio_kernels.codecs import codec_named
-from folio_kernels.layout import PAGE_SIZE, PageLayout
+from folio_kernels.codecs import Codec, codec_named
+from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.mixed_pool import AnyLayout, AnyPool, layout_of, pool_of
 from folio_kernels.operations import operations_for
-from folio_kernels.pool import PagePool
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,10 +62,11 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
     cache_dir = None if settings.weights_cache_dir is None else Path(settings.weights_cache_dir)
     folder = resolve_model(settings.model, cache_dir, progress)
     model = _load_model(folder, settings, device, progress)
-    layout = _layout(model, settings)
+    layout = _layout(model, folder, settings, progress)
     pool = _allocate(layout, settings, device)
     operations = operations_for(pool, compiled=settings.compile)
-    progress(f"compiling attention for codec {layout.codec.name}" if settings.compile else "compilation is off")
+    names = ", ".join(sorted({codec.name for codec in layout.codecs}))
+    progress(f"compiling attention for codec {names}" if settings.compile else "compilation is off")
     operations.warm_up(int(model.config.get_text_config().num_attention_heads))
     runner = ModelRunner(model, operations)
     if settings.compile:
@@ -89,18 +93,29 @@ def _load_model(
     return model
 
 
-def _layout(model: PreTrainedModel, settings: Settings) -> PageLayout:
+def _layout(model: PreTrainedModel, folder: Path, settings: Settings, progress: Progress) -> AnyLayout:
     model_dtype = str(model.dtype).removeprefix("torch.")
-    return PageLayout(
-        num_layers=int(model.config.get_text_config().num_hidden_layers),
-        num_kv_heads=num_kv_heads(model.config),
-        head_dim=head_dim(model.config),
-        codec=codec_named(settings.codec),
-        raw_dtype=getattr(torch, settings.resolved_cache_dtype(model_dtype)),  # type: ignore[arg-type]
-    )
+    cache_dtype = getattr(torch, settings.resolved_cache_dtype(model_dtype))  # type: ignore[arg-type]
+    if settings.codec == AUTO_CODEC:
+        codecs = _measured_codecs(model, folder, settings.sink_pages, cache_dtype, progress)
+    else:
+        codecs = (codec_named(settings.codec),) * int(model.config.get_text_config().num_hidden_layers)
+    return layout_of(codecs, num_kv_heads(model.config), head_dim(model.config), cache_dtype)
 
 
-def _allocate(layout: PageLayout, settings: Settings, device: Literal["cpu", "cuda"]) -> PagePool:
+def _measured_codecs(
+    model: PreTrainedModel, folder: Path, sink_pages: int, cache_dtype: torch.dtype, progress: Progress
+) -> tuple[Codec, ...]:
+    """Each layer's codec, by what compression changes while the model reads the calibration text."""
+    progress("measuring what each codec changes in each layer")
+    token_ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)(CALIBRATION_TEXT).input_ids
+    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    choice = measure_codecs(model, token_ids[:longest], sink_pages, cache_dtype)
+    progress(choice.describe())
+    return choice.codecs
+
+
+def _allocate(layout: AnyLayout, settings: Settings, device: Literal["cpu", "cuda"]) -> AnyPool:
     limit_bytes = settings.memory_limit_bytes(device)
     if limit_bytes is None:
         limit_bytes = int(0.8 * torch.cuda.mem_get_info()[0])
@@ -111,7 +126,7 @@ def _allocate(layout: PageLayout, settings: Settings, device: Literal["cpu", "cu
         max_step_tokens=settings.max_step_tokens,
         max_tokens=settings.max_tokens,
     )
-    return PagePool(layout, count.raw, count.sealed, device)
+    return pool_of(layout, count.raw, count.sealed, device)
 
 
 def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path) -> EngineParts:
@@ -147,7 +162,7 @@ def _format_digest(runner: ModelRunner, settings: Settings) -> bytes:
     return digest_of(
         model_dtype=runner.model.dtype,
         cache_dtype=layout.raw_dtype,
-        codec=layout.codec,
+        codecs=layout.codecs,
         page_size=PAGE_SIZE,
         sink_pages=settings.sink_pages,
         rope=getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None),

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from folio_backend.cache.page_store import PageCount
 from folio_backend.errors import ConfigurationError
-from folio_kernels.layout import PAGE_SIZE, PageLayout
+from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.mixed_pool import AnyLayout
 
 SEALED_PER_RAW = 8
 """Sealed pages bought with each raw page beyond the batch's own: a conversation of some 600 tokens."""
 
 
 def num_pages_within(
-    layout: PageLayout, limit_bytes: int, *, max_running: int, max_step_tokens: int, max_tokens: int | None
+    layout: AnyLayout, limit_bytes: int, *, max_running: int, max_step_tokens: int, max_tokens: int | None
 ) -> PageCount:
     """The pages to allocate.
 

@@ -89,6 +89,11 @@ class PageLayout:
         if self.num_layers < 1 or self.num_kv_heads < 1:
             raise ValueError(f"layers ({self.num_layers}) and KV heads ({self.num_kv_heads}) must be at least 1")
 
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """The codec of each layer: here the same one."""
+        return (self.codec,) * self.num_layers
+
     @cached_property
     def fields(self) -> dict[str, Field]:
         """The fields of a sealed record by name, in their order."""

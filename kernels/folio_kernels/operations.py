@@ -12,6 +12,8 @@ import torch
 
 from folio_kernels import reference
 from folio_kernels.cpu_operations import CpuOperations
+from folio_kernels.mixed_operations import MixedOperations
+from folio_kernels.mixed_pool import AnyPool, MixedPool
 from folio_kernels.pool import AttentionBatch, PagePool
 
 ALL_LAYERS = slice(None)
@@ -21,7 +23,7 @@ class Operations(Protocol):
     """What every device offers on one pool."""
 
     @property
-    def pool(self) -> PagePool:
+    def pool(self) -> AnyPool:
         """The pages operated on."""
 
     def append(self, layer: int, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor) -> None:
@@ -59,7 +61,7 @@ class ReferenceOperations:
         """Nothing to compile."""
 
 
-def operations_for(pool: PagePool, *, compiled: bool) -> Operations:
+def operations_for(pool: AnyPool, *, compiled: bool) -> Operations:
     """The operations for the pool's device.
 
     Args:
@@ -67,6 +69,8 @@ def operations_for(pool: PagePool, *, compiled: bool) -> Operations:
         compiled: compile the CPU path; needs a C++ compiler. Uncompiled it gives the same numbers but for rounding,
             slower, sequence by sequence.
     """
+    if isinstance(pool, MixedPool):
+        return MixedOperations(pool, [operations_for(part, compiled=compiled) for part in pool.parts])
     if pool.raw.device.type == "cpu":
         return CpuOperations(pool, compiled=compiled)
     if pool.raw.device.type == "cuda":

@@ -48,6 +48,11 @@ class PagePool:
         self.rotation = hadamard(layout.head_dim, self.raw.device) if layout.codec.rotates_values else None
 
     @property
+    def device(self) -> torch.device:
+        """Where the pages lie."""
+        return self.raw.device
+
+    @property
     def num_raw_pages(self) -> int:
         """Raw pages in all."""
         return self.raw.shape[0]

@@ -6,6 +6,7 @@ between which two steps. The logits behind every sampled token are kept.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -34,9 +35,8 @@ from folio_backend.sessions import SessionRegistry
 from folio_backend.step import StepInput
 from folio_backend.text_tokenizer import TextTokenizer
 from folio_kernels.codecs import codec_named
-from folio_kernels.layout import PageLayout
+from folio_kernels.mixed_pool import layout_of, pool_of
 from folio_kernels.operations import operations_for
-from folio_kernels.pool import PagePool
 from tests.backend.tiny_models import tokenizer
 
 MAX_MODEL_TOKENS = 4096
@@ -48,6 +48,7 @@ class EngineSize:
     """The bounds that a test may want tight."""
 
     codec: str = "none"
+    """Of all layers, or several, which the layers take turns with: `int4+none`."""
     raw_pages: int = 80
     sealed_pages: int = 200
     sink_pages: int = 1
@@ -146,14 +147,14 @@ class EngineHarness:
     """
 
     def __init__(self, model: PreTrainedModel, size: EngineSize) -> None:
-        layout = PageLayout(
-            num_layers=model.config.num_hidden_layers,
-            num_kv_heads=num_kv_heads(model.config),
-            head_dim=head_dim(model.config),
-            codec=codec_named(size.codec),
-            raw_dtype=torch.float32 if size.codec == "none" else torch.float16,
+        names = itertools.islice(itertools.cycle(size.codec.split("+")), model.config.num_hidden_layers)
+        layout = layout_of(
+            [codec_named(name) for name in names],
+            num_kv_heads(model.config),
+            head_dim(model.config),
+            torch.float32 if size.codec == "none" else torch.float16,
         )
-        pool = PagePool(layout, size.raw_pages, size.sealed_pages)
+        pool = pool_of(layout, size.raw_pages, size.sealed_pages)
         self.runner = WatchedRunner(model, operations_for(pool, compiled=False))
         self.cache = KVCache(
             PageStore(PageCount(size.raw_pages, size.sealed_pages), LeastRecentlyUsed()), size.sink_pages

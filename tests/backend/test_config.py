@@ -96,11 +96,17 @@ def test_unknown_names_stop_the_load(parameters: dict[str, str], environment: di
     assert all(word in str(refusal.value) for word in words), str(refusal.value)
 
 
+def test_codecs_are_measured_where_there_is_a_model() -> None:
+    assert Settings.load(GENERATE, {"KV_CACHE_CODEC": "auto"}).codec == "auto"
+    with pytest.raises(ConfigurationError, match=r"codec is auto, .* task attention .*allowed: none, int8, k8v4, int4"):
+        Settings.load(ATTENTION, {"KV_CACHE_CODEC": "auto"})
+
+
 @pytest.mark.parametrize(
     ("parameters", "environment", "words"),
     [
         ({"task": "embed"}, {}, ["parameter task", "'embed'", "one of generate, attention"]),
-        ({"codec": "int9"}, {}, ["parameter codec", "'int9'", "one of none, int8, k8v4, int4"]),
+        ({"codec": "int9"}, {}, ["parameter codec", "'int9'", "one of none, int8, k8v4, int4, auto"]),
         (
             {"codec": "int8"},
             {"KV_CACHE_CODEC": "x"},

@@ -83,13 +83,13 @@ def gpt2_config() -> GPT2Config:
     )
 
 
-def qwen2_config() -> Qwen2Config:
+def qwen2_config(num_hidden_layers: int = 2) -> Qwen2Config:
     """Rotary positions, biases, four query heads on one KV head."""
     return Qwen2Config(
         vocab_size=304,
         hidden_size=256,
         intermediate_size=256,
-        num_hidden_layers=2,
+        num_hidden_layers=num_hidden_layers,
         num_attention_heads=4,
         num_key_value_heads=1,
         max_position_embeddings=MAX_POSITIONS,
@@ -97,6 +97,18 @@ def qwen2_config() -> Qwen2Config:
         bos_token_id=None,
         eos_token_id=0,
     )
+
+
+def biased_model() -> PreTrainedModel:
+    """A Qwen2 of four layers, the first and last of which have key biases that 4 bits cannot bear.
+
+    RoPE turns a bias with the position, so over a page its channel swings by twice the bias, and sixteen steps of that
+    are wider than all that tells one key from another.
+    """
+    model = random_model(qwen2_config(num_hidden_layers=4))
+    for layer in (0, 3):
+        torch.nn.init.constant_(model.model.layers[layer].self_attn.k_proj.bias, 100.0)
+    return model
 
 
 def random_model(config: PreTrainedConfig) -> PreTrainedModel:
@@ -108,8 +120,13 @@ def random_model(config: PreTrainedConfig) -> PreTrainedModel:
 
 
 def save_model(folder: Path, config: PreTrainedConfig) -> Path:
+    """A random model as a folder."""
+    return save(folder, random_model(config))
+
+
+def save(folder: Path, model: PreTrainedModel) -> Path:
     """A folder of safetensors, configuration and tokenizer."""
-    random_model(config).save_pretrained(folder)
+    model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
 

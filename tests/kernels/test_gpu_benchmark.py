@@ -28,6 +28,7 @@ from benchmarks.gpu.report import as_json, as_table, write
 from benchmarks.gpu.results import Baseline, Decode, Prefill, Results, Sealing, goals
 from folio_kernels import reference
 from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.pool import PagePool
 
 DAY = dt.date(2026, 1, 31)
 CPU = torch.device("cpu")
@@ -84,6 +85,7 @@ def test_without_compression_both_counts_agree(shape: HeadShape) -> None:
 def test_histories_are_steps_that_the_operations_serve(codec: str, length: int, num_new: int) -> None:
     history = build_history(HeadShape(4, 2, 64), (length, 130), [num_new, 1], codec, CPU, compiled=False)
     pool, batch = history.operations.pool, history.batch
+    assert isinstance(pool, PagePool)
     history.operations.append(0, history.key, history.value, batch.slots)
     if len(batch.seal_raw):
         history.operations.seal(slice(0, 1), batch.seal_raw, batch.seal_sealed)

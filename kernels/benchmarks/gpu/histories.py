@@ -48,7 +48,7 @@ def build_history(
     plan = _plan(lengths, num_new)
     pool = PagePool(shape.layout(codec), plan.num_raw, plan.num_sealed, device)
     operations = operations_for(pool, compiled=compiled)
-    _fill(operations)
+    _fill(pool, operations)
     heads = (shape.num_heads, shape.num_kv_heads, shape.num_kv_heads)
     step = [torch.randn((sum(num_new), count, shape.head_dim), dtype=CACHE_DTYPE, device=device) for count in heads]
     return History(operations, plan.batch(device), *step)
@@ -123,9 +123,8 @@ def _plan(lengths: tuple[int, ...], num_new: list[int]) -> _Plan:
     return _Plan(lengths, num_new, tables, kinds, open_pages, num_raw, num_sealed)
 
 
-def _fill(operations: Operations) -> None:
+def _fill(pool: PagePool, operations: Operations) -> None:
     """Noise in every raw page, and the same noise compressed in every sealed one."""
-    pool = operations.pool
     pool.raw.normal_()
     raw, sealed = (torch.arange(count, device=pool.raw.device) for count in (pool.num_raw_pages, pool.num_sealed_pages))
     for pages in sealed.split(SEALED_AT_ONCE):
