@@ -1,12 +1,13 @@
 """Quantising blocks of a page within a kernel: ranges, clip search and codes.
 
-Follows `reference.encode_symmetric` and `reference.encode_asymmetric` step by step, and gives the same numbers except
+Follows `reference.encode_symmetric`, `encode_asymmetric` and `unshrunk` step by step, and gives the same numbers except
 where the last bit of a quotient or a sum decides:
 
 - a quotient is a product with the reciprocal, so an entry half-way between two codes, within a rounding error, may
   take the other one;
 - the squared errors of a clip search are summed in another order and in units of the scale, so of two ratios as good
-  as each other the other one may win.
+  as each other the other one may win;
+- so are the sums behind a value's final scale and zero, which may round to the next fp16 number.
 
 A kernel that calls these is compiled without contraction of products and sums (`enable_fp_fusion=False`), so that
 scales and zeros round as the reference's; where a fused product may be used it is written out. Does not know pages.
@@ -20,6 +21,7 @@ import triton.language as tl
 from folio_kernels import reference
 
 FP16_MAX = tl.constexpr(reference.FP16_MAX)
+LEAST_SHARED = tl.constexpr(reference.LEAST_SHARED)
 ROUNDING = tl.constexpr(12582912.0)
 """1.5 * 2^23: adding it to a small float32 leaves the nearest integer, half to even, in the lowest bits."""
 
@@ -74,6 +76,21 @@ def asymmetric_range(b_parts, b_low, b_high, AXIS: tl.constexpr, LEVELS: tl.cons
             b_least = tl.minimum(b_error, b_least)
     b_scale = saturated_fp16(tl.div_rn(2 * b_best * b_reach, tl.full(b_reach.shape, LEVELS, tl.float32)))
     return b_scale, saturated_fp16(b_middle - b_best * b_reach)
+
+
+@triton.jit
+def unshrunk(b_scale, b_zero, b_code_sum, b_above_sum, b_product, b_square, COUNT: tl.constexpr):
+    """Scale and zero, fp16, for codes chosen by them, such that what is lost has nothing in common with its source.
+
+    The sums run over the COUNT entries that share a scale: of the codes, of what lies above the zero, of the products
+    of the two, and of the latter's squares.
+    """
+    b_shared = b_product - b_code_sum * b_above_sum / COUNT
+    b_spread = b_square - b_above_sum * b_above_sum / COUNT
+    is_varying = b_shared > LEAST_SHARED * b_product
+    b_found = saturated_fp16(tl.div_rn(b_spread, tl.where(is_varying, b_shared, 1.0)))
+    b_found_zero = saturated_fp16(b_zero.to(tl.float32) + (b_above_sum - b_found.to(tl.float32) * b_code_sum) / COUNT)
+    return tl.where(is_varying, b_found, b_scale), tl.where(is_varying, b_found_zero, b_zero)
 
 
 @triton.jit

@@ -18,6 +18,11 @@ from folio_kernels.pool import SEALED, AttentionBatch, PagePool
 FP16_MAX = 65504.0
 CLIP_RATIOS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 """Shares of a token's value range that the encoder tries; the one of least squared error wins."""
+UNSHRUNK_BITS = 2
+"""Values of at most so many bits have their scale corrected for what clipping shrinks; with more it is too little."""
+LEAST_SHARED = 2.0**-10
+"""Codes that vary less, as a share of their products with what they encode, vary by rounding alone: one entry of 256
+that differs from the others is a 256th."""
 
 
 def pack(codes: torch.Tensor, bits: int) -> torch.Tensor:
@@ -57,6 +62,31 @@ def encode_asymmetric(
         best = (codes, scale, zero)
     codes, scale, zero = best
     return codes.to(torch.int32), scale.squeeze(dim), zero.squeeze(dim)
+
+
+def unshrunk(
+    x: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, dim: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and zero for given codes, such that what is lost has nothing in common with `x`.
+
+    A clipped range loses the ends of `x`: what is decoded leans towards the middle. Attention averages values over
+    tokens; what is lost at random averages out, what always leans one way stays.
+
+    Args:
+        x: what was encoded.
+        codes: int32, of its shape.
+        scale: fp16 without `dim`, as it was chosen; kept where the codes hardly vary.
+        zero: as the scale.
+        dim: along which entries share them.
+    """
+    numbers, above, count = codes.float(), x - zero.float().unsqueeze(dim), x.shape[dim]
+    code_sum, above_sum, product = numbers.sum(dim), above.sum(dim), (numbers * above).sum(dim)
+    shared = product - code_sum * above_sum / count
+    spread = above.square().sum(dim) - above_sum.square() / count
+    varies = shared > LEAST_SHARED * product
+    found = _to_fp16(spread / torch.where(varies, shared, 1.0))
+    new_zero = _to_fp16(zero.float() + (above_sum - found.float() * code_sum) / count)
+    return torch.where(varies, found, scale), torch.where(varies, new_zero, zero)
 
 
 def _quantise(
@@ -105,8 +135,10 @@ def encode_pages(keys: torch.Tensor, values: torch.Tensor, codec: Codec) -> dict
     if codec.value_bits == 8:
         fields["value_codes"], fields["value_scale"] = encode_symmetric(values, -1)
     else:
-        coded = encode_asymmetric(values, -1, codec.value_bits, CLIP_RATIOS)
-        codes, fields["value_scale"], fields["value_zero"] = coded
+        codes, scale, zero = encode_asymmetric(values, -1, codec.value_bits, CLIP_RATIOS)
+        if codec.value_bits <= UNSHRUNK_BITS:
+            scale, zero = unshrunk(values, codes, scale, zero, -1)
+        fields["value_scale"], fields["value_zero"] = scale, zero
         fields["value_codes"] = pack(codes, codec.value_bits)
     return fields
 

@@ -13,13 +13,14 @@ import torch
 import triton
 import triton.language as tl
 
+from folio_kernels import reference
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
-from folio_kernels.quantise import asymmetric_range, codes_of, reciprocal, symmetric_scale
-from folio_kernels.reference import CLIP_RATIOS
+from folio_kernels.quantise import asymmetric_range, codes_of, reciprocal, symmetric_scale, unshrunk
 
 KEY_CLIP_RATIOS = (1.0,)
 """Keys are not clipped: their outliers lie in channels, and each channel has a scale of its own."""
+UNSHRUNK_BITS = tl.constexpr(reference.UNSHRUNK_BITS)
 
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
 """By head_dim: what keeps a page part in registers without spills."""
@@ -114,15 +115,25 @@ def seal_values(
         b_scale = symmetric_scale(tl.maximum(-b_low, b_high))
     else:
         b_scale, b_zero = asymmetric_range(b_quarters, b_low, b_high, 1, LEVELS, RATIOS)
-        tl.store(p_zero + o_token, b_zero)
-    tl.store(p_scale + o_token, b_scale)
     b_reciprocal = reciprocal(b_scale)[:, None]
+    b_code_sum = tl.zeros((PAGE,), tl.float32)
+    b_above_sum, b_product, b_square = b_code_sum, b_code_sum, b_code_sum
     for quarter in tl.static_range(4):
         b_x = b_quarters[quarter].to(tl.float32)
         if BITS == 8:
             b_codes += (codes_of(b_x, b_reciprocal, -127.0, 127.0),)
         else:
-            b_codes += (codes_of(b_x - b_zero.to(tl.float32)[:, None], b_reciprocal, 0.0, LEVELS),)
+            b_above = b_x - b_zero.to(tl.float32)[:, None]
+            b_codes += (codes_of(b_above, b_reciprocal, 0.0, LEVELS),)
+            if BITS <= UNSHRUNK_BITS:
+                b_code = b_codes[quarter].to(tl.float32)
+                b_code_sum, b_above_sum = b_code_sum + tl.sum(b_code, 1), b_above_sum + tl.sum(b_above, 1)
+                b_product, b_square = b_product + tl.sum(b_code * b_above, 1), b_square + tl.sum(b_above * b_above, 1)
+    if BITS <= UNSHRUNK_BITS:
+        b_scale, b_zero = unshrunk(b_scale, b_zero, b_code_sum, b_above_sum, b_product, b_square, D)
+    if BITS < 8:
+        tl.store(p_zero + o_token, b_zero)
+    tl.store(p_scale + o_token, b_scale)
     for first in tl.static_range(4 // SHARING):
         b_byte = b_codes[first]
         for share in tl.static_range(1, SHARING):
@@ -217,7 +228,7 @@ def seal_constants(layout: PageLayout) -> dict[str, int | tuple[float, ...]]:
         "VALUE_BITS": layout.codec.value_bits,
         "RECORD_BYTES": layout.sealed_record_bytes,
         "KEY_RATIOS": KEY_CLIP_RATIOS,
-        "VALUE_RATIOS": CLIP_RATIOS,
+        "VALUE_RATIOS": reference.CLIP_RATIOS,
         "ROWS": rows_of_block(layout.codec.key_bits, layout.head_dim),
     }
 

@@ -58,7 +58,8 @@ def test_values_lose_no_more_than_without_clipping(codec: Codec, seed: int) -> N
     values = adversarial_pages(seed)
     _, decoded = reference.decode_pages(reference.encode_pages(values, values, codec), codec)
     error = (decoded - values).square().sum(-1)
-    assert (error <= (bound(values, codec.value_bits, -1).square() * HEAD_DIM).squeeze(-1)).all()
+    most = (bound(values, codec.value_bits, -1).square() * HEAD_DIM).squeeze(-1)
+    assert (error <= most * (1 if codec.value_bits > 2 else 2)).all()  # at 2 bits what does not lean may be larger
 
 
 def test_codec_none_keeps_every_bit() -> None:
@@ -90,6 +91,16 @@ def test_clipping_pays_at_four_bits() -> None:
         codes, scale, zero = reference.encode_asymmetric(values, -1, 4, ratios)
         errors.append((codes * scale.float()[..., None] + zero.float()[..., None] - values).square().mean())
     assert errors[1] < 0.95 * errors[0]
+
+
+def test_what_2_bits_lose_has_nothing_in_common_with_the_values() -> None:
+    values = torch.randn((8, PAGE_SIZE, HEAD_DIM), generator=torch.Generator().manual_seed(2)) + 0.5
+    _, decoded = reference.decode_pages(
+        reference.encode_pages(values, values, codec_named("k4v2")), codec_named("k4v2")
+    )
+    lost, deviation = values - decoded, values - values.mean(-1, keepdim=True)
+    assert ((lost * deviation).sum(-1) / deviation.square().sum(-1)).abs().max() < 5e-3
+    assert lost.mean(-1).abs().max() < 5e-3
 
 
 def test_a_cache_of_fp16_saturates() -> None:

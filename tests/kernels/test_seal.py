@@ -102,7 +102,7 @@ def test_what_is_decoded_lies_within_the_codecs_bound(
     assert ((decoded_keys - keys).abs() <= largest_error(keys.float(), codec.key_bits, -2)).all()
     squared_error = (decoded_values - values).square().sum(-1)
     without_clipping = largest_error(values.float(), codec.value_bits, -1).square().squeeze(-1) * 64
-    assert (squared_error <= without_clipping).all()
+    assert (squared_error <= without_clipping * (1 if codec.value_bits > 2 else 2)).all()  # see `unshrunk`
 
 
 @given(data=st.data())
@@ -115,7 +115,7 @@ def test_no_clip_search_finds_less_error_than_the_references(device: torch.devic
     seal(pool, slice(None), first, first)
     values = pool.raw[0, 0, 0, 1].double()
     errors = [(reference.read_sealed(each, 0, first)[1][0, 0] - values).square().sum(-1) for each in (pool, expected)]
-    assert torch.allclose(errors[0], errors[1], rtol=1e-4, atol=0.0)
+    assert torch.allclose(errors[0], errors[1], rtol=2**-7, atol=0.0)  # a scale may be the next fp16 number
 
 
 def test_pages_beyond_what_32_bits_count_are_sealed(tmp_path: Path) -> None:
