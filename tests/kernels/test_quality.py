@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import PreTrainedModel
 
-from benchmarks.quality.__main__ import measure
+from benchmarks.quality.__main__ import main, measure
 from benchmarks.quality.page_rule import QUERY_BLOCK, PageRule, page_rule_attention
 from benchmarks.quality.plot import draw
 from benchmarks.quality.summary import as_json, as_table, summarise
@@ -139,6 +139,18 @@ def test_windows_lie_side_by_side_in_the_text(extra: int, num_windows: int, wind
 def test_windows_that_do_not_fit_are_refused(num_windows: int) -> None:
     with pytest.raises(ValueError, match=f"number of windows is {num_windows}; allowed: 1 to 2"):
         spread_windows(list(range(29)), num_windows, 10)
+
+
+@pytest.mark.parametrize("text", [None, b"\xff\xfe"], ids=["missing", "no text"])
+def test_a_file_that_is_no_text_is_refused_before_the_model_is_loaded(
+    text: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "text"
+    if text is not None:
+        path.write_bytes(text)
+    monkeypatch.setattr("sys.argv", ["quality", "--text", str(path)])
+    with pytest.raises(SystemExit, match=r"quality: .*text cannot be read as text: "):
+        main()
 
 
 def test_the_default_text_is_long_and_repeats_no_page(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Measures what each codec costs SmolLM2, prints a table, draws a plot, and as the last line prints one JSON object.
 
 The model reads windows of a text under the page rule, once with the uncompressed cache and once per codec; no engine
-runs. A window takes a forward pass per codec: about a minute for all of them on two cores.
+runs. A window takes a forward pass per codec: two minutes of a core for all of them.
 """
 
 from __future__ import annotations
@@ -36,10 +36,14 @@ LOSSY = [name for name, codec in CODECS.items() if codec.compresses]
 def main() -> None:
     """Runs what the command line asks for."""
     options = _parse()
+    try:
+        text = read_text(options.text)
+    except (OSError, UnicodeDecodeError) as refused:
+        sys.exit(f"quality: {options.text} cannot be read as text: {refused}")
     folder = resolve_model(MODEL, cache_folder(os.environ), _say)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    token_ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)(read_text(options.text)).input_ids
+    token_ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)(text).input_ids
     try:
         windows = spread_windows(token_ids, options.windows, WINDOW_TOKENS)
     except ValueError as refused:

@@ -26,6 +26,7 @@ def draw(qualities: Mapping[str, CodecQuality], token_bytes: Mapping[str, float]
         axes.errorbar(*point, yerr=_bars(quality.kl), fmt="o", capsize=3, color="C0")
         axes.annotate(name, point, xytext=(7, 3), textcoords="offset points")
     axes.set_yscale("log")
+    axes.margins(x=0.12)  # room for the last name
     axes.set_xlabel("bytes per token and KV head")
     axes.set_ylabel("KL to the uncompressed cache, nats per token")
     axes.grid(visible=True, which="both", alpha=0.25)
