@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from folio_backend.admission import Admission, AdmissionLimits
 from folio_backend.cache.eviction import STRATEGIES
@@ -37,7 +37,7 @@ from folio_kernels.mixed_pool import AnyLayout, AnyPool, layout_of, pool_of
 from folio_kernels.operations import operations_for
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from folio_backend.config import Settings
 
@@ -80,11 +80,14 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
 def _load_model(
     folder: Path, settings: Settings, device: Literal["cpu", "cuda"], progress: Progress
 ) -> PreTrainedModel:
+    # What the configuration tells is refused before the weights are read.
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    check_configuration(config)
+    _max_model_tokens(config, settings)
     progress(f"loading {folder.name}")
     model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
         folder, dtype="auto", local_files_only=True, use_safetensors=True
     )
-    check_configuration(model.config)
     stored = str(model.dtype).removeprefix("torch.")
     dtype = getattr(torch, settings.resolved_dtype(device, stored))  # type: ignore[arg-type]
     model.to(device=device, dtype=dtype).eval()  # type: ignore[call-arg]
@@ -132,7 +135,7 @@ def _allocate(layout: AnyLayout, settings: Settings, device: Literal["cpu", "cud
 def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path) -> EngineParts:
     config = runner.model.config
     limits = AdmissionLimits(
-        max_model_tokens=_max_model_tokens(runner.model, settings),
+        max_model_tokens=_max_model_tokens(config, settings),
         max_queued=settings.max_queued_requests,
         max_running=settings.max_running_requests,
     )
@@ -171,8 +174,8 @@ def _format_digest(runner: ModelRunner, settings: Settings) -> bytes:
     )
 
 
-def _max_model_tokens(model: PreTrainedModel, settings: Settings) -> int:
-    own = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+def _max_model_tokens(config: PreTrainedConfig, settings: Settings) -> int:
+    own = getattr(config.get_text_config(), "max_position_embeddings", None)
     chosen = settings.max_model_length
     if own is not None and chosen is not None and chosen > own:
         raise ConfigurationError(f"max_model_length is {chosen}; allowed: at most the model's own {own}.")

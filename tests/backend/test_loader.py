@@ -43,16 +43,21 @@ def test_end_tokens_come_from_the_model_and_the_tokenizer(tmp_path: Path) -> Non
     assert engine.parts.tokenizer.eos_token_ids == {0, 5, 9}
 
 
+def refuse_to_load(sentence: str) -> None:
+    """Progress of a load that must not get as far as the weights."""
+    raise AssertionError(sentence)
+
+
 def test_a_model_that_cannot_be_served_is_refused(tmp_path: Path) -> None:
     config = MistralConfig(**llama_config().to_diff_dict() | {"sliding_window": 64, "model_type": "mistral"})
     folder = save_model(tmp_path / "model", config)
     with pytest.raises(ConfigurationError, match="sliding window of 64"):
-        load_engine(settings_for(folder), "cpu", lambda _: None)
+        load_engine(settings_for(folder), "cpu", refuse_to_load)
 
 
 def test_a_length_beyond_the_model_is_refused(llama_folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="max_model_length is 4096; allowed: at most the model's own 2048"):
-        load_engine(settings_for(llama_folder, max_model_length="4096"), "cpu", lambda _: None)
+        load_engine(settings_for(llama_folder, max_model_length="4096"), "cpu", refuse_to_load)
 
 
 def test_a_cache_too_small_for_a_batch_is_refused(llama_folder: Path) -> None:
