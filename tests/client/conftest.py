@@ -44,12 +44,8 @@ def vllm_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningSer
     version.mkdir(parents=True)
     shutil.copy(VLLM_MODEL / "config.pbtxt", version.parent)
     shutil.copy(VLLM_MODEL / "model.py", version)
-    running = RunningServer(folder, model_repository=folder / "repository", arguments=["--exit-timeout-secs=3"])
-    running.wait_until_ready()
-    yield running
-    # Without an exit status that counts: once in ten times this server keeps a model of such a kind, whose requests
-    # have all ended, alive to the end of its time limit ("1 live models").
-    running.stop()
+    with RunningServer(folder, model_repository=folder / "repository") as running:
+        yield running
 
 
 @pytest.fixture(params=PROTOCOLS)
