@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from typing import Any
 
 import httpx2
 
 from folio_client.connection import Connection
 from folio_client.error_text import deadline_exceeded
+from folio_client.http_deadline import TimeLeft, end_connection
 from folio_client.http_messages import (
     check_status,
     generate_body,
@@ -18,9 +20,9 @@ from folio_client.http_messages import (
     read_input_names,
     read_tensors,
     tensor_body,
-    timeouts,
     translated_errors,
 )
+from folio_client.retry import Deadline
 from folio_client.types import Tensor
 from folio_client.wire import GenerateCall, Outputs, TensorCall
 
@@ -36,39 +38,44 @@ class AsyncHttpTransport:
         self._http = httpx2.AsyncClient(**http_client_options(connection))
 
     async def stream(self, call: GenerateCall) -> AsyncGenerator[Outputs, None]:
-        """See `Transport.stream`; the deadline is looked at with every event."""
+        """See `HttpTransport.stream`."""
         path, body = model_path(call.model, "/generate_stream"), generate_body(call)
-        end_s = time.monotonic() + call.timeout_s
-        with translated_errors(call.timeout_s):
-            async with self._http.sse(path, method="POST", content=body, timeout=timeouts(call.timeout_s)) as events:
-                if events.response.is_error:
-                    await events.response.aread()
-                    check_status(events.response)
-                async for event in events:
-                    if time.monotonic() > end_s:
-                        raise deadline_exceeded(call.timeout_s)
-                    yield read_event(event.data)
+        deadline = Deadline.after(call.timeout_s)
+        within = {"timeout": TimeLeft(deadline)}
+        with translated_errors(deadline):
+            async with self._http.sse(path, method="POST", content=body, extensions=within) as events:
+                timer = asyncio.get_running_loop().call_later(deadline.left_s, end_connection, events.response)
+                try:
+                    if events.response.is_error:
+                        await events.response.aread()
+                        check_status(events.response)
+                    async for event in events:
+                        if deadline.is_over:
+                            raise deadline_exceeded(call.timeout_s)
+                        yield read_event(event.data)
+                finally:
+                    timer.cancel()
 
     async def infer(self, call: TensorCall) -> Mapping[str, Tensor]:
         """See `Transport.infer`."""
         body, headers = tensor_body(call)
         path = model_path(call.model, "/infer")
-        with translated_errors(call.timeout_s):
-            response = await self._http.post(path, content=body, headers=headers, timeout=timeouts(call.timeout_s))
-        return read_tensors(response)
+        return read_tensors(await self._answer("POST", path, call.timeout_s, content=body, headers=headers))
 
     async def is_ready(self, model: str, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
-        with translated_errors(timeout_s):
-            response = await self._http.get(model_path(model, "/ready"), timeout=timeouts(timeout_s))
-        return response.is_success
+        return (await self._answer("GET", model_path(model, "/ready"), timeout_s)).is_success
 
     async def input_names(self, model: str, timeout_s: float) -> frozenset[str]:
         """See `Transport.input_names`."""
-        with translated_errors(timeout_s):
-            response = await self._http.get(model_path(model), timeout=timeouts(timeout_s))
-        return read_input_names(response)
+        return read_input_names(await self._answer("GET", model_path(model), timeout_s))
 
     async def close(self) -> None:
         """See `Transport.close`."""
         await self._http.aclose()
+
+    async def _answer(self, method: str, path: str, timeout_s: float, **request: Any) -> httpx2.Response:
+        """The answer to a request, read whole."""
+        deadline = Deadline.after(timeout_s)
+        with translated_errors(deadline):
+            return await self._http.request(method, path, extensions={"timeout": TimeLeft(deadline)}, **request)

@@ -22,12 +22,12 @@ from tritonclient.utils import np_to_triton_dtype
 from folio_client.connection import Connection
 from folio_client.error_text import deadline_exceeded, server_error
 from folio_client.errors import BodyTooLarge, ConnectionFailed, ServerError
+from folio_client.retry import Deadline
 from folio_client.types import Tensor
 from folio_client.wire import GenerateCall, Outputs, TensorCall
 
 MAX_JSON_BYTES = 3_999_999
 """A JSON body of 4.0 MB or more crashes the server (2.51); binary tensors do not."""
-CONNECT_TIMEOUT_S = 5.0
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _OK = 200
@@ -48,11 +48,6 @@ def http_client_options(connection: Connection) -> dict[str, Any]:
 def model_path(model: str, verb: str = "") -> str:
     """The path of a model, or of something to do with it."""
     return f"/v2/models/{quote(model, safe='')}{verb}"
-
-
-def timeouts(timeout_s: float) -> httpx2.Timeout:
-    """No wait takes longer than this, and connecting less; the sum is for the caller to watch."""
-    return httpx2.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
 
 
 def generate_body(call: GenerateCall) -> bytes:
@@ -112,16 +107,18 @@ def check_status(response: httpx2.Response) -> None:
 
 
 @contextmanager
-def translated_errors(timeout_s: float) -> Iterator[None]:
-    """Turns what httpx raises into our errors."""
+def translated_errors(deadline: Deadline) -> Iterator[None]:
+    """Turns what httpx raises into our errors; a connection that is cut off at the deadline fails in many ways."""
     try:
         yield
     except httpx2.ConnectTimeout as error:
         raise ConnectionFailed(f"The server cannot be reached: {_said(error)}.") from error
     except httpx2.TimeoutException as error:
-        raise deadline_exceeded(timeout_s) from error
+        raise deadline_exceeded(deadline.timeout_s) from error
     # With asyncio, what TLS objects to behind the handshake, such as a missing certificate, arrives as it is.
     except (httpx2.HTTPError, ssl.SSLError) as error:
+        if deadline.is_over:
+            raise deadline_exceeded(deadline.timeout_s) from error
         raise ConnectionFailed(f"The connection to the server failed: {_said(error)}.") from error
 
 

@@ -6,13 +6,14 @@ clients. Does not know JSON or tensors (`http_messages`).
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping
+from typing import Any
 
 import httpx2
 
 from folio_client.connection import Connection
 from folio_client.error_text import deadline_exceeded
+from folio_client.http_deadline import TimeLeft, cut_off_at
 from folio_client.http_messages import (
     check_status,
     generate_body,
@@ -22,9 +23,9 @@ from folio_client.http_messages import (
     read_input_names,
     read_tensors,
     tensor_body,
-    timeouts,
     translated_errors,
 )
+from folio_client.retry import Deadline
 from folio_client.types import Tensor
 from folio_client.wire import GenerateCall, Outputs, TensorCall
 
@@ -40,18 +41,20 @@ class HttpTransport:
         self._http = httpx2.Client(**http_client_options(connection))
 
     def stream(self, call: GenerateCall) -> Generator[Outputs, None, None]:
-        """See `Transport.stream`; the deadline is looked at with every event."""
+        """See `Transport.stream`; the deadline is looked at with every event, and ends a connection without any."""
         path, body = model_path(call.model, "/generate_stream"), generate_body(call)
-        end_s = time.monotonic() + call.timeout_s
+        deadline = Deadline.after(call.timeout_s)
+        within = {"timeout": TimeLeft(deadline)}
         with (
-            translated_errors(call.timeout_s),
-            self._http.sse(path, method="POST", content=body, timeout=timeouts(call.timeout_s)) as events,
+            translated_errors(deadline),
+            self._http.sse(path, method="POST", content=body, extensions=within) as events,
+            cut_off_at(deadline, events.response),
         ):
             if events.response.is_error:
                 events.response.read()
                 check_status(events.response)
             for event in events:
-                if time.monotonic() > end_s:
+                if deadline.is_over:
                     raise deadline_exceeded(call.timeout_s)
                 yield read_event(event.data)
 
@@ -59,20 +62,22 @@ class HttpTransport:
         """See `Transport.infer`."""
         body, headers = tensor_body(call)
         path = model_path(call.model, "/infer")
-        with translated_errors(call.timeout_s):
-            response = self._http.post(path, content=body, headers=headers, timeout=timeouts(call.timeout_s))
-        return read_tensors(response)
+        return read_tensors(self._answer("POST", path, call.timeout_s, content=body, headers=headers))
 
     def is_ready(self, model: str, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
-        with translated_errors(timeout_s):
-            return self._http.get(model_path(model, "/ready"), timeout=timeouts(timeout_s)).is_success
+        return self._answer("GET", model_path(model, "/ready"), timeout_s).is_success
 
     def input_names(self, model: str, timeout_s: float) -> frozenset[str]:
         """See `Transport.input_names`."""
-        with translated_errors(timeout_s):
-            return read_input_names(self._http.get(model_path(model), timeout=timeouts(timeout_s)))
+        return read_input_names(self._answer("GET", model_path(model), timeout_s))
 
     def close(self) -> None:
         """See `Transport.close`."""
         self._http.close()
+
+    def _answer(self, method: str, path: str, timeout_s: float, **request: Any) -> httpx2.Response:
+        """The answer to a request, read whole."""
+        deadline = Deadline.after(timeout_s)
+        with translated_errors(deadline):
+            return self._http.request(method, path, extensions={"timeout": TimeLeft(deadline)}, **request)

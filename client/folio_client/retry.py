@@ -39,6 +39,11 @@ class Deadline:
         """Seconds until then, at least a millisecond: no transport takes 0 for "at once"."""
         return max(self.end_s - time.monotonic(), 0.001)
 
+    @property
+    def is_over(self) -> bool:
+        """Whether that moment has passed."""
+        return time.monotonic() >= self.end_s
+
 
 @dataclass(frozen=True)
 class RetryPolicy:
