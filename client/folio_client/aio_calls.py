@@ -54,7 +54,8 @@ class AsyncCaller:
             generation.start()
 
             async def begin(left_s: float) -> tuple[AsyncGenerator[Outputs, None], Outputs]:
-                return await _begun(self.transport.stream(request.call(model, inputs, left_s)))
+                with generation.attempt():
+                    return await _begun(self.transport.stream(request.call(model, inputs, left_s)))
 
             outputs, first = await self.call("generate", model, begin, deadline, is_repeatable=request.is_repeatable)
             async with aclosing(outputs):

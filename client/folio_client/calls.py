@@ -90,7 +90,8 @@ class Caller:
             generation.start()
 
             def begin(left_s: float) -> tuple[Generator[Outputs, None, None], Outputs]:
-                return _begun(self.transport.stream(request.call(model, inputs, left_s)))
+                with generation.attempt():
+                    return _begun(self.transport.stream(request.call(model, inputs, left_s)))
 
             outputs, first = self.call("generate", model, begin, deadline, is_repeatable=request.is_repeatable)
             with closing(outputs):

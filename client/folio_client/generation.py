@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from folio_client.errors import IncompleteResponse
+from folio_client.errors import ConnectionFailed, DeadlineExceeded, IncompleteResponse
 from folio_client.types import Choice, Delta, GenerateResult, Usage
 from folio_client.wire import Outputs, Scalar
 
@@ -33,10 +34,14 @@ class Generation:
     Args:
         request_id: what the client calls it.
         clock: gives seconds.
+
+    Attributes:
+        is_lost: whether the server may have carried it out without the client's knowing.
     """
 
     def __init__(self, request_id: str, clock: Callable[[], float] = time.perf_counter) -> None:
         self.request_id = request_id
+        self.is_lost = False
         self._clock = clock
         self._start_s = clock()
         self._choices: list[_ChoiceSoFar] = []
@@ -50,6 +55,15 @@ class Generation:
     def start(self) -> None:
         """The request is about to be sent for the first time: its times count from here."""
         self._start_s = self._clock()
+
+    @contextmanager
+    def attempt(self) -> Iterator[None]:
+        """Takes note where the block, which sends the request, ends without a word from the server."""
+        try:
+            yield
+        except (ConnectionFailed, DeadlineExceeded):
+            self.is_lost = True
+            raise
 
     @property
     def has_begun(self) -> bool:

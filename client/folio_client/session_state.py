@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from folio_client.errors import ConnectionFailed, DeadlineExceeded, FolioError
+from folio_client.errors import FolioError
 from folio_client.generation import Generation
 from folio_client.requests import SessionTurn
 
@@ -39,8 +39,8 @@ class SessionState:
         believed, self.length = self.length, None
         try:
             yield
-        except FolioError as error:
-            if not generation.has_begun and not isinstance(error, (ConnectionFailed, DeadlineExceeded)):
+        except FolioError:
+            if not generation.has_begun and not generation.is_lost:
                 self.length = believed  # refused: nothing has changed
             raise
         usage = generation.result().usage
