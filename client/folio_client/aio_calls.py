@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TypeVar
 
 from folio_client.calls import CallSettings
-from folio_client.errors import FolioError, IncompleteResponse
+from folio_client.errors import ConnectionFailed, DeadlineExceeded, FolioError, IncompleteResponse
 from folio_client.generation import Generation
 from folio_client.observer import Kind, observed
 from folio_client.requests import (
@@ -77,7 +77,9 @@ class AsyncCaller:
                 answer = await self.transport.infer(operation_tensors(model, operation, left_s))
                 return str(answer["result"].item().decode())
             outputs, first = await _begun(self.transport.stream(operation_call(model, operation, left_s)))
-            await outputs.aclose()
+            with suppress(ConnectionFailed, DeadlineExceeded):
+                async for _ in outputs:
+                    pass
             return str(first["result"][0])
 
         with observed(self.settings.observer, "operation", model):

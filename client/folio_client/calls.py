@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from folio_client.errors import FolioError, IncompleteResponse
+from folio_client.errors import ConnectionFailed, DeadlineExceeded, FolioError, IncompleteResponse
 from folio_client.generation import Generation
 from folio_client.observer import Kind, Observer, observed
 from folio_client.requests import (
@@ -120,7 +120,10 @@ class Caller:
                 answer = self.transport.infer(operation_tensors(model, operation, left_s))
                 return str(answer["result"].item().decode())
             outputs, first = _begun(self.transport.stream(operation_call(model, operation, left_s)))
-            outputs.close()
+            # To its end: leaving would cancel an operation that is done, and cost HTTP its connection.
+            with suppress(ConnectionFailed, DeadlineExceeded):  # the answer is here
+                for _ in outputs:
+                    pass
             return str(first["result"][0])
 
         with observed(self.settings.observer, "operation", model):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import grpc.aio
@@ -44,6 +45,8 @@ class AsyncGrpcTransport:
             responses = self._stub.ModelStreamInfer(_once(message), timeout=call.timeout_s, metadata=self._metadata)
             try:
                 async for response in responses:
+                    if response.error_message:
+                        await _let_end(responses)
                     yield stream_outputs(response)
             finally:
                 responses.cancel()
@@ -73,6 +76,13 @@ class AsyncGrpcTransport:
     async def close(self) -> None:
         """See `Transport.close`."""
         await self._channel.close()
+
+
+async def _let_end(responses: AsyncIterable[Any]) -> None:
+    """See `grpc_transport`."""
+    with suppress(grpc.RpcError):
+        async for _ in responses:
+            pass
 
 
 async def _once(message: Any) -> AsyncIterator[Any]:

@@ -7,7 +7,9 @@ gives each a thread and a queue: here whoever asks reads the stream. It is safe 
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
 
 import grpc
 from tritonclient.grpc import service_pb2, service_pb2_grpc
@@ -48,6 +50,8 @@ class GrpcTransport:
             responses = self._stub.ModelStreamInfer(iter((message,)), timeout=call.timeout_s, metadata=self._metadata)
             try:
                 for response in responses:
+                    if response.error_message:
+                        _let_end(responses)
                     yield stream_outputs(response)
             finally:
                 responses.cancel()
@@ -74,3 +78,10 @@ class GrpcTransport:
     def close(self) -> None:
         """See `Transport.close`."""
         self._channel.close()
+
+
+def _let_end(responses: Iterable[Any]) -> None:
+    """Reads what follows an error: the server (2.51) never forgets a stream that is cancelled while it ends."""
+    with suppress(grpc.RpcError):  # the error that the server has told is the one to raise
+        for _ in responses:
+            pass
