@@ -18,6 +18,7 @@ from folio_client.http_messages import (
     model_path,
     read_event,
     read_input_names,
+    read_readiness,
     read_tensors,
     tensor_body,
     translated_errors,
@@ -64,7 +65,7 @@ class AsyncHttpTransport:
 
     async def is_ready(self, model: str, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
-        return (await self._answer("GET", model_path(model, "/ready"), timeout_s)).is_success
+        return read_readiness(await self._answer("GET", model_path(model, "/ready"), timeout_s))
 
     async def input_names(self, model: str, timeout_s: float) -> frozenset[str]:
         """See `Transport.input_names`."""

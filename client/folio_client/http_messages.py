@@ -31,6 +31,8 @@ MAX_JSON_BYTES = 3_999_999
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _OK = 200
+# The server's statuses for a model that is not loaded, and for one that there is not.
+_NOT_READY = frozenset({400, 404})
 
 
 def http_client_options(connection: Connection) -> dict[str, Any]:
@@ -85,6 +87,14 @@ def read_event(data: str) -> Outputs:
     if "error" in members:
         raise server_error(str(members["error"]))
     return {name: tuple(value) if isinstance(value, list) else (value,) for name, value in members.items()}
+
+
+def read_readiness(response: httpx2.Response) -> bool:
+    """Whether a model is ready; raises `FolioError` where something else speaks, such as a gateway that lacks a key."""
+    if response.status_code in _NOT_READY:
+        return False
+    check_status(response)
+    return True
 
 
 def read_input_names(response: httpx2.Response) -> frozenset[str]:

@@ -21,6 +21,7 @@ from folio_client.http_messages import (
     model_path,
     read_event,
     read_input_names,
+    read_readiness,
     read_tensors,
     tensor_body,
     translated_errors,
@@ -66,7 +67,7 @@ class HttpTransport:
 
     def is_ready(self, model: str, timeout_s: float) -> bool:
         """See `Transport.is_ready`."""
-        return self._answer("GET", model_path(model, "/ready"), timeout_s).is_success
+        return read_readiness(self._answer("GET", model_path(model, "/ready"), timeout_s))
 
     def input_names(self, model: str, timeout_s: float) -> frozenset[str]:
         """See `Transport.input_names`."""

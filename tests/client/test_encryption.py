@@ -6,10 +6,12 @@ The server under test speaks plain text (encryption is a gateway's work), so a s
 from __future__ import annotations
 
 import http.server
+import socket
+import socketserver
 import ssl
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -17,7 +19,7 @@ import pytest
 import trustme
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from folio_client import ConnectionFailed, RetryPolicy, TlsOptions
+from folio_client import ConnectionFailed, FolioError, InvalidArgument, RetryPolicy, TlsOptions
 from tests.client.clients import PROTOCOLS, opened_client
 
 if TYPE_CHECKING:
@@ -84,17 +86,54 @@ def http_server(authority: trustme.CA, received: dict[str, str]) -> Iterator[int
         def log_message(self, *arguments: object) -> None:
             """Says nothing."""
 
+    with http.server.HTTPServer(("localhost", 0), Handler) as server:
+        server.socket = server_context(authority).wrap_socket(server.socket, server_side=True)
+        with serving(server):
+            yield server.server_address[1]
+
+
+@contextmanager
+def late_refusal(authority: trustme.CA) -> Iterator[int]:
+    """Refuses clients without a certificate once they take the connection for made; yields the port.
+
+    With TLS 1.3 the client's side of the handshake ends first. What it then sends is read here to the end: a close with
+    bytes unread would take the refusal back, and which of the two a client meets would be chance.
+    """
+    context = server_context(authority)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+
+    class Refusal(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            encrypted = context.wrap_socket(self.request, server_side=True, do_handshake_on_connect=False)
+            with suppress(ssl.SSLError):
+                encrypted.do_handshake()
+            with socket.socket(fileno=encrypted.detach()) as plain:
+                while plain.recv(4096):
+                    pass
+
+    with socketserver.TCPServer(("localhost", 0), Refusal) as server, serving(server):
+        yield server.server_address[1]
+
+
+@contextmanager
+def serving(server: socketserver.BaseServer) -> Iterator[None]:
+    """Answers connections on a thread of its own."""
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        thread.join()
+
+
+def server_context(authority: trustme.CA) -> ssl.SSLContext:
+    """A server's side, which asks for the client's certificate."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.verify_mode = ssl.CERT_REQUIRED
     authority.configure_trust(context)
     authority.issue_cert("localhost").configure_cert(context)
-    with http.server.HTTPServer(("localhost", 0), Handler) as server:
-        server.socket = context.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server.server_address[1]
-        server.shutdown()
-        thread.join()
+    return context
 
 
 def files(authority: trustme.CA, folder: Path) -> dict[str, Path]:
@@ -137,3 +176,25 @@ def test_without_proof_nothing_is_said(
         with pytest.raises(ConnectionFailed):
             ask(encrypted_url, style, tls)
     assert received == {}
+
+
+def test_a_refusal_behind_the_handshake_is_told(style: str, authority: trustme.CA, tmp_path: Path) -> None:
+    nameless = TlsOptions(files(authority, tmp_path)["ca_file"])
+    with late_refusal(authority) as port, pytest.raises(ConnectionFailed, match=r"(?i)certificate.required"):
+        ask(f"https://localhost:{port}", style, nameless)
+
+
+@pytest.mark.parametrize(("status", "kind"), [(401, InvalidArgument), (403, InvalidArgument), (502, ConnectionFailed)])
+def test_a_gateway_that_says_no_is_no_model_that_is_not_ready(style: str, status: int, kind: type[FolioError]) -> None:
+    class Gateway(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *arguments: object) -> None:
+            """Says nothing."""
+
+    with http.server.HTTPServer(("localhost", 0), Gateway) as server, serving(server):
+        url = f"http://localhost:{server.server_address[1]}"
+        with opened_client(url, style, retry=RetryPolicy(max_attempts=1)) as client, pytest.raises(kind):
+            client.is_ready()
