@@ -9,12 +9,13 @@ Pure decisions: who asks sleeps and repeats. What may be repeated:
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from folio_client.errors import ConnectionFailed, FolioError, IncompleteResponse, Unavailable
+from folio_client.errors import ConnectionFailed, FolioError, IncompleteResponse, InvalidArgument, Unavailable
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Deadline:
 
     @classmethod
     def after(cls, timeout_s: float) -> Deadline:
-        """The moment so many seconds from now."""
+        """The moment so many seconds from now; raises InvalidArgument where that is none."""
+        if not 0 < timeout_s < math.inf:
+            raise InvalidArgument(f"timeout_s is {timeout_s}.", field="timeout_s", allowed="a positive number")
         return cls(timeout_s, time.monotonic() + timeout_s)
 
     @property

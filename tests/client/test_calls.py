@@ -94,6 +94,22 @@ def test_no_repetition_would_end_after_the_deadline(client_of: Any) -> None:
     assert len(transport.calls) == 1
 
 
+@pytest.mark.parametrize("timeout_s", [0, -1.0, float("nan"), float("inf")])
+def test_a_deadline_that_is_none_is_refused(client_of: Any, timeout_s: float) -> None:
+    transport = ScriptedTransport(HELLO)
+    client = client_of(transport)
+    asked: tuple[Callable[[], Any], ...] = (
+        lambda: client.generate("Hi", timeout_s=timeout_s),
+        lambda: client.admin.stats(timeout_s=timeout_s),
+        lambda: client.wait_ready(timeout_s),
+    )
+    for ask in asked:
+        with pytest.raises(InvalidArgument) as refusal:
+            ask()
+        assert refusal.value.field == "timeout_s"
+    assert not transport.calls
+
+
 def test_each_repetition_has_less_time(client_of: Any) -> None:
     transport = ScriptedTransport([BUSY], HELLO)
     client_of(transport).generate("Hi", timeout_s=10)
