@@ -93,7 +93,7 @@ class GenerateRequest:
     def _subject(self) -> dict[str, str]:
         if isinstance(self.prompt, str):
             return {"text_input": self.prompt}
-        return {"messages": json.dumps(list(self.prompt), ensure_ascii=False)}
+        return {"messages": document("messages", list(self.prompt))}
 
     def _sampling(self) -> dict[str, str | bool]:
         parameters = sampling_parameters(self.options)
@@ -173,8 +173,8 @@ def check_fields(fields: Mapping[str, str | bool | int]) -> None:
             raise InvalidArgument(f"{name} is {value}.", field=name, allowed="a 32-bit integer")
 
 
-def document(name: str, members: Mapping[str, object]) -> str:
-    """Members as JSON; raises InvalidArgument where they have no such form."""
+def document(name: str, members: Mapping[str, object] | Sequence[object]) -> str:
+    """Members or entries as JSON; raises InvalidArgument where they have no such form."""
     try:
         return json.dumps(members, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError) as error:

@@ -47,6 +47,7 @@ def test_messages_travel_as_json_in_their_own_script() -> None:
     [
         ("\ud800", {}, "text_input"),
         ([{"role": "user", "content": "\ud800"}], {}, "messages"),
+        ([{"role": "user", "content": b"Hi"}], {}, "messages"),
         ("Hi", {"priority": 2**31}, "request_priority"),
         ("Hi", {"priority": 1.5}, "request_priority"),
         ("Hi", {"temperature": float("nan")}, "sampling_parameters"),
