@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from folio_kernels import reference
 from folio_kernels.codecs import CODECS
-from folio_kernels.decode_attention import decode_attention, share_out
+from folio_kernels.decode_attention import STRETCH_OVERHEAD_PAGES, decode_attention, share_out
 from folio_kernels.pool import RAW, AttentionBatch, PagePool
 from folio_kernels.step_tensors import step_tensors
 from tests.kernels.attention_tolerance import assert_close_to_reference
@@ -133,6 +133,16 @@ def test_stretches_cover_every_page_once(num_pages: int, num_rows: int, num_prog
     stretches = share_out(num_pages, num_rows, num_programs_at_once)
     assert stretches.count * stretches.num_pages >= num_pages
     assert (stretches.count - 1) * stretches.num_pages < max(num_pages, 1)
+
+
+@given(st.integers(1, 200), st.integers(1, 300), st.integers(1, 600))
+def test_no_other_stretches_end_sooner(num_pages: int, num_rows: int, num_programs_at_once: int) -> None:
+    def end(count: int) -> int:
+        num_waves = -(-num_rows * count // num_programs_at_once)
+        return num_waves * (-(-num_pages // count) + STRETCH_OVERHEAD_PAGES)
+
+    chosen = share_out(num_pages, num_rows, num_programs_at_once)
+    assert end(chosen.count) == min(map(end, range(1, num_pages + 1)))
 
 
 def test_few_sequences_are_shared_out_to_all_programs() -> None:
