@@ -171,6 +171,13 @@ def layout_constants(layout: PageLayout) -> dict[str, int]:
     }
 
 
+def page_arguments(pool: PagePool, step: StepTensors) -> tuple[torch.Tensor, ...]:
+    """What kernels that read pages take first behind the query: the pages, then which of them each sequence reads."""
+    sealed = pool.sealed if pool.layout.codec.compresses else pool.sealed.view(pool.layout.raw_dtype)
+    which = (step.query_starts, step.lengths, step.num_raw_pages, step.page_tables, step.open_pages)
+    return (pool.raw, sealed, *which)
+
+
 def decode_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
     """What `decode_kernel` is compiled for: a model's heads and a codec's layout."""
     group = num_heads // layout.num_kv_heads
@@ -212,17 +219,10 @@ def decode_attention(
     places = (num_sequences, layout.num_kv_heads, num_stretches, group)
     partial = torch.empty((*places, layout.head_dim), dtype=torch.float32, device=query.device)
     lse = torch.empty(places, dtype=torch.float32, device=query.device)
-    sealed = pool.sealed if layout.codec.compresses else pool.sealed.view(layout.raw_dtype)
     constants = decode_constants(layout, num_heads)
     decode_kernel[num_stretches, layout.num_kv_heads, num_sequences](
         query,
-        pool.raw,
-        sealed,
-        step.query_starts,
-        step.lengths,
-        step.num_raw_pages,
-        step.page_tables,
-        step.open_pages,
+        *page_arguments(pool, step),
         partial,
         lse,
         *query.stride()[:2],

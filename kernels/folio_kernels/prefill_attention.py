@@ -21,10 +21,10 @@ from folio_kernels.block_attention import (
     store_block,
     stream_dims,
 )
-from folio_kernels.decode_attention import layout_constants
+from folio_kernels.decode_attention import layout_constants, page_arguments
 from folio_kernels.layout import PageLayout
 from folio_kernels.pool import PagePool
-from folio_kernels.sealed_attention import LOWEST
+from folio_kernels.raw_attention import LOWEST
 from folio_kernels.step_tensors import StepTensors
 from folio_kernels.unpack import CODE_UNIT
 
@@ -153,16 +153,9 @@ def prefill_attention(
         output: `[tokens, heads, head_dim]`, contiguous, written to.
     """
     layout, num_heads = pool.layout, query.shape[1]
-    sealed = pool.sealed if layout.codec.compresses else pool.sealed.view(layout.raw_dtype)
     prefill_kernel[step.open_pages.shape[1], num_heads, len(step.lengths)](
         query,
-        pool.raw,
-        sealed,
-        step.query_starts,
-        step.lengths,
-        step.num_raw_pages,
-        step.page_tables,
-        step.open_pages,
+        *page_arguments(pool, step),
         pool.rotation,
         output,
         *query.stride()[:2],

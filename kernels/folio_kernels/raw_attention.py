@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 LOWEST = tl.constexpr(-1e30)
-"""Where a running maximum starts: below any score, and finite."""
+"""Where a running maximum starts: below any score, and finite, so that a stretch without tokens leaves no NaN."""
 
 TOKENS_AT_ONCE = 16
 """Tokens whose keys and values are held at once: what one warp has registers for."""

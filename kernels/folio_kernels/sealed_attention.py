@@ -13,10 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from folio_kernels.raw_attention import LOWEST
 from folio_kernels.unpack import CODE_UNIT, SIGN_BIAS, unpack_halves, unpack_streams
-
-LOWEST = tl.constexpr(-1e30)
-"""Where a running maximum starts: below any score, and finite, so that a stretch without tokens leaves no NaN."""
 
 MMA_ROWS = tl.constexpr(16)
 """The long side of the tensor cores' products, at least."""
