@@ -20,6 +20,7 @@ from folio_client.http_messages import (
     read_input_names,
     read_readiness,
     read_tensors,
+    stream_request,
     tensor_body,
     translated_errors,
 )
@@ -42,9 +43,8 @@ class AsyncHttpTransport:
         """See `HttpTransport.stream`."""
         path, body = model_path(call.model, "/generate_stream"), generate_body(call)
         deadline = Deadline.after(call.timeout_s)
-        within = {"timeout": TimeLeft(deadline)}
         with translated_errors(deadline):
-            async with self._http.sse(path, method="POST", content=body, extensions=within) as events:
+            async with self._http.sse(path, **stream_request(body, deadline)) as events:
                 timer = asyncio.get_running_loop().call_later(deadline.left_s, end_connection, events.response)
                 try:
                     if events.response.is_error:

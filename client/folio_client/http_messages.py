@@ -22,6 +22,7 @@ from tritonclient.utils import np_to_triton_dtype
 from folio_client.connection import Connection
 from folio_client.error_text import deadline_exceeded, server_error
 from folio_client.errors import BodyTooLarge, ConnectionFailed, ServerError
+from folio_client.http_deadline import TimeLeft
 from folio_client.retry import Deadline
 from folio_client.types import Tensor
 from folio_client.wire import GenerateCall, Outputs, TensorCall
@@ -61,6 +62,11 @@ def generate_body(call: GenerateCall) -> bytes:
     return body
 
 
+def stream_request(body: bytes, deadline: Deadline) -> dict[str, Any]:
+    """A request to be answered by server-sent events of any size: one may hold all sessions of a server."""
+    return {"method": "POST", "content": body, "extensions": {"timeout": TimeLeft(deadline)}, "max_event_size": None}
+
+
 def tensor_body(call: TensorCall) -> tuple[bytes, dict[str, str]]:
     """The body and the headers of a request that is answered once."""
     inputs = []
@@ -75,10 +81,11 @@ def read_tensors(response: httpx2.Response) -> dict[str, Tensor]:
     """The outputs of an answer whose body is read; raises `FolioError` where it is an error."""
     check_status(response)
     length = response.headers.get(_HEADER_LENGTH)
-    result = InferenceServerClient.parse_response_body(
-        response.content, header_length=None if length is None else int(length)
-    )
-    return {output["name"]: result.as_numpy(output["name"]) for output in result.get_response()["outputs"]}
+    with _well_formed():
+        result = InferenceServerClient.parse_response_body(
+            response.content, header_length=None if length is None else int(length)
+        )
+        return {output["name"]: result.as_numpy(output["name"]) for output in result.get_response()["outputs"]}
 
 
 def read_event(data: str) -> Outputs:
@@ -100,7 +107,8 @@ def read_readiness(response: httpx2.Response) -> bool:
 def read_input_names(response: httpx2.Response) -> frozenset[str]:
     """The inputs that a model's metadata lists; raises `FolioError` where it is an error."""
     check_status(response)
-    return frozenset(tensor["name"] for tensor in _json_object(response.text)["inputs"])
+    with _well_formed():
+        return frozenset(tensor["name"] for tensor in _json_object(response.text)["inputs"])
 
 
 def check_status(response: httpx2.Response) -> None:
@@ -130,6 +138,15 @@ def translated_errors(deadline: Deadline) -> Iterator[None]:
         if deadline.is_over:
             raise deadline_exceeded(deadline.timeout_s) from error
         raise ConnectionFailed(f"The connection to the server failed: {_said(error)}.") from error
+
+
+@contextmanager
+def _well_formed() -> Iterator[None]:
+    """Turns what reading an answer stumbles over into our error: something else than Triton may have answered."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError) as error:
+        raise ServerError("The server's answer is not of Triton's form.") from error
 
 
 def _said(error: Exception) -> str:

@@ -23,6 +23,7 @@ from folio_client.http_messages import (
     read_input_names,
     read_readiness,
     read_tensors,
+    stream_request,
     tensor_body,
     translated_errors,
 )
@@ -45,10 +46,9 @@ class HttpTransport:
         """See `Transport.stream`; the deadline is looked at with every event, and ends a connection without any."""
         path, body = model_path(call.model, "/generate_stream"), generate_body(call)
         deadline = Deadline.after(call.timeout_s)
-        within = {"timeout": TimeLeft(deadline)}
         with (
             translated_errors(deadline),
-            self._http.sse(path, method="POST", content=body, extensions=within) as events,
+            self._http.sse(path, **stream_request(body, deadline)) as events,
             cut_off_at(deadline, events.response),
         ):
             if events.response.is_error:

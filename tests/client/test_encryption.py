@@ -19,7 +19,7 @@ import pytest
 import trustme
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from folio_client import ConnectionFailed, FolioError, InvalidArgument, RetryPolicy, TlsOptions
+from folio_client import ConnectionFailed, RetryPolicy, TlsOptions
 from tests.client.clients import PROTOCOLS, opened_client
 
 if TYPE_CHECKING:
@@ -182,19 +182,3 @@ def test_a_refusal_behind_the_handshake_is_told(style: str, authority: trustme.C
     nameless = TlsOptions(files(authority, tmp_path)["ca_file"])
     with late_refusal(authority) as port, pytest.raises(ConnectionFailed, match=r"(?i)certificate.required"):
         ask(f"https://localhost:{port}", style, nameless)
-
-
-@pytest.mark.parametrize(("status", "kind"), [(401, InvalidArgument), (403, InvalidArgument), (502, ConnectionFailed)])
-def test_a_gateway_that_says_no_is_no_model_that_is_not_ready(style: str, status: int, kind: type[FolioError]) -> None:
-    class Gateway(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(status)
-            self.end_headers()
-
-        def log_message(self, *arguments: object) -> None:
-            """Says nothing."""
-
-    with http.server.HTTPServer(("localhost", 0), Gateway) as server, serving(server):
-        url = f"http://localhost:{server.server_address[1]}"
-        with opened_client(url, style, retry=RetryPolicy(max_attempts=1)) as client, pytest.raises(kind):
-            client.is_ready()
