@@ -9,7 +9,6 @@ import http.server
 import socket
 import socketserver
 import ssl
-import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from folio_client import ConnectionFailed, RetryPolicy, TlsOptions
 from tests.client.clients import PROTOCOLS, opened_client
+from tests.client.local_servers import Quiet, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,19 +77,16 @@ def grpc_server(authority: trustme.CA, received: dict[str, str]) -> Iterator[int
 def http_server(authority: trustme.CA, received: dict[str, str]) -> Iterator[int]:
     """Answers over HTTP; yields the port."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet, http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             received.update({name.lower(): value for name, value in self.headers.items()})
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *arguments: object) -> None:
-            """Says nothing."""
-
-    with http.server.HTTPServer(("localhost", 0), Handler) as server:
-        server.socket = server_context(authority).wrap_socket(server.socket, server_side=True)
-        with serving(server):
-            yield server.server_address[1]
+    server = http.server.HTTPServer(("localhost", 0), Handler)
+    server.socket = server_context(authority).wrap_socket(server.socket, server_side=True)
+    with serving(server) as port:
+        yield port
 
 
 @contextmanager
@@ -111,20 +108,8 @@ def late_refusal(authority: trustme.CA) -> Iterator[int]:
                 while plain.recv(4096):
                     pass
 
-    with socketserver.TCPServer(("localhost", 0), Refusal) as server, serving(server):
-        yield server.server_address[1]
-
-
-@contextmanager
-def serving(server: socketserver.BaseServer) -> Iterator[None]:
-    """Answers connections on a thread of its own."""
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        thread.join()
+    with serving(socketserver.TCPServer(("localhost", 0), Refusal)) as port:
+        yield port
 
 
 def server_context(authority: trustme.CA) -> ssl.SSLContext:

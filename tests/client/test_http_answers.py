@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ import pytest
 
 from folio_client import ConnectionFailed, FolioError, InvalidArgument, RetryPolicy, ServerError
 from tests.client.clients import opened_client
+from tests.client.local_servers import Quiet, serving
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ METADATA = json.dumps({"inputs": [{"name": "op"}]})
 def answered(style: str, status: int, got: str, posted: tuple[str, str] = ("", "")) -> Iterator[Any]:
     """A client whose every GET is answered with `got`, and every POST with `posted`, a type of content and content."""
 
-    class Handler(http.server.BaseHTTPRequestHandler):
+    class Handler(Quiet, http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.answer("application/json", got)
 
@@ -38,19 +38,11 @@ def answered(style: str, status: int, got: str, posted: tuple[str, str] = ("", "
             self.end_headers()
             self.wfile.write(content.encode())
 
-        def log_message(self, *arguments: object) -> None:
-            """Says nothing."""
-
-    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            url = f"http://127.0.0.1:{server.server_address[1]}"
-            with opened_client(url, style, retry=RetryPolicy(max_attempts=1)) as client:
-                yield client
-        finally:
-            server.shutdown()
-            thread.join()
+    with (
+        serving(http.server.HTTPServer(("127.0.0.1", 0), Handler)) as port,
+        opened_client(f"http://127.0.0.1:{port}", style, retry=RetryPolicy(max_attempts=1)) as client,
+    ):
+        yield client
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, InvalidArgument), (403, InvalidArgument), (502, ConnectionFailed)])

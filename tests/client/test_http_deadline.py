@@ -13,6 +13,7 @@ import pytest
 
 from folio_client import DeadlineExceeded, RetryPolicy
 from tests.client.clients import opened_client
+from tests.client.local_servers import Quiet, serving
 from tests.server.grpc_stream import LIMIT_S
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ class StuckServer(http.server.ThreadingHTTPServer):
         self.has_left = threading.Event()
 
 
-class StuckAnswer(http.server.BaseHTTPRequestHandler):
+class StuckAnswer(Quiet, http.server.BaseHTTPRequestHandler):
     """One connection to a `StuckServer`."""
 
     protocol_version = "HTTP/1.1"
@@ -82,9 +83,6 @@ class StuckAnswer(http.server.BaseHTTPRequestHandler):
                 return
             self.wfile.write(said_meanwhile or b"")
 
-    def log_message(self, *arguments: object) -> None:
-        """Says nothing."""
-
 
 def chunk(content: bytes) -> bytes:
     """A piece of a body whose length is not known."""
@@ -94,16 +92,12 @@ def chunk(content: bytes) -> bytes:
 @contextmanager
 def stuck_client(style: str, *, keeps_alive: bool) -> Iterator[tuple[Any, StuckServer]]:
     """A client of a server that gets stuck, and the server."""
-    with StuckServer(keeps_alive=keeps_alive) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            url = f"http://127.0.0.1:{server.server_address[1]}"
-            with opened_client(url, style, retry=RetryPolicy(max_attempts=1)) as client:
-                yield client, server
-        finally:
-            server.shutdown()
-            thread.join()
+    server = StuckServer(keeps_alive=keeps_alive)
+    with (
+        serving(server) as port,
+        opened_client(f"http://127.0.0.1:{port}", style, retry=RetryPolicy(max_attempts=1)) as client,
+    ):
+        yield client, server
 
 
 @pytest.mark.parametrize("keeps_alive", [False, True])
