@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpx2
 
 from folio_client.connection import Connection
 from folio_client.error_text import deadline_exceeded
-from folio_client.http_deadline import TimeLeft, end_connection
+from folio_client.http_deadline import TimeLeft
 from folio_client.http_messages import (
     check_status,
     generate_body,
@@ -45,8 +46,7 @@ class AsyncHttpTransport:
         deadline = Deadline.after(call.timeout_s)
         with translated_errors(deadline):
             async with self._http.sse(path, **stream_request(body, deadline)) as events:
-                timer = asyncio.get_running_loop().call_later(deadline.left_s, end_connection, events.response)
-                try:
+                with _cut_off_at(deadline, events.response):
                     if events.response.is_error:
                         await events.response.aread()
                         check_status(events.response)
@@ -54,8 +54,6 @@ class AsyncHttpTransport:
                         if deadline.is_over:
                             raise deadline_exceeded(call.timeout_s)
                         yield read_event(event.data)
-                finally:
-                    timer.cancel()
 
     async def infer(self, call: TensorCall) -> Mapping[str, Tensor]:
         """See `Transport.infer`."""
@@ -80,3 +78,14 @@ class AsyncHttpTransport:
         deadline = Deadline.after(timeout_s)
         with translated_errors(deadline):
             return await self._http.request(method, path, extensions={"timeout": TimeLeft(deadline)}, **request)
+
+
+@contextmanager
+def _cut_off_at(deadline: Deadline, response: httpx2.Response) -> Iterator[None]:
+    """`http_deadline.cut_off_at`, but it closes the response: the sockets of some event loops cannot be shut down."""
+    loop, closings = asyncio.get_running_loop(), list[asyncio.Task[None]]()
+    timer = loop.call_later(deadline.left_s, lambda: closings.append(loop.create_task(response.aclose())))
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -43,7 +43,7 @@ class TimeLeft(Mapping[str, float]):
 @contextmanager
 def cut_off_at(deadline: Deadline, response: httpx2.Response) -> Iterator[None]:
     """Ends the response's connection where the block is not left before the deadline."""
-    timer = threading.Timer(deadline.left_s, end_connection, (response,))
+    timer = threading.Timer(deadline.left_s, _end_connection, (response,))
     timer.daemon = True
     timer.start()
     try:
@@ -52,7 +52,7 @@ def cut_off_at(deadline: Deadline, response: httpx2.Response) -> Iterator[None]:
         timer.cancel()
 
 
-def end_connection(response: httpx2.Response) -> None:
+def _end_connection(response: httpx2.Response) -> None:
     """Ends the connection of a response that is being read: whoever reads it finds nothing more, at once."""
     if response.is_closed:
         return  # its connection may serve another request by now
