@@ -56,17 +56,15 @@ def share_out(num_pages: int, num_rows: int, num_programs_at_once: int) -> Stret
         num_rows: sequences times KV heads: each has stretches of its own.
         num_programs_at_once: what the device runs at once.
     """
-    num_pages = max(num_pages, 1)
-    best, least = Stretches(1, num_pages), math.inf
-    num_waves = -(-num_rows // num_programs_at_once)
-    while num_waves * (1 + STRETCH_OVERHEAD_PAGES) < least:
-        # As many as these waves hold: fewer would be longer, and end no sooner.
-        count = min(num_pages, num_waves * num_programs_at_once // num_rows)
+    best, least, count = Stretches(1, max(num_pages, 1)), math.inf, 1
+    while count <= num_pages:
         each = -(-num_pages // count)
+        num_waves = -(-num_rows * count // num_programs_at_once)
         time = num_waves * (each + STRETCH_OVERHEAD_PAGES)
         if time < least:
-            best, least = Stretches(-(-num_pages // each), each), time
-        num_waves += 1
+            best, least = Stretches(count, each), time
+        # The next count whose stretches are shorter: those between take more programs and end no sooner.
+        count = -(-num_pages // (each - 1)) if each > 1 else num_pages + 1
     return best
 
 
