@@ -18,7 +18,7 @@ import triton
 import triton.language as tl
 
 from folio_kernels.layout import PAGE_SIZE, PageLayout
-from folio_kernels.merge_attention import DIMS_AT_ONCE, STRETCHES_AT_ONCE, merge_kernel
+from folio_kernels.merge_attention import merge_attention
 from folio_kernels.pool import PagePool
 from folio_kernels.raw_attention import TOKENS_AT_ONCE, attend_raw_pages
 from folio_kernels.sealed_attention import attend_sealed_pages
@@ -208,17 +208,14 @@ def decode_attention(
         output: `[tokens, heads, head_dim]`, contiguous, written to.
         num_multiprocessors: of the device.
     """
-    layout, num_heads = pool.layout, query.shape[1]
-    num_sequences, group = len(step.lengths), num_heads // layout.num_kv_heads
-    stretches = share_out(
-        step.page_tables.shape[1], num_sequences * layout.num_kv_heads, PROGRAMS_AT_ONCE * num_multiprocessors
-    )
-    num_stretches = 1 + stretches.count
-    places = (num_sequences, layout.num_kv_heads, num_stretches, group)
+    layout = pool.layout
+    num_rows = len(step.lengths) * layout.num_kv_heads
+    stretches = share_out(step.page_tables.shape[1], num_rows, PROGRAMS_AT_ONCE * num_multiprocessors)
+    constants = decode_constants(layout, query.shape[1])
+    places = (len(step.lengths), layout.num_kv_heads, 1 + stretches.count, constants["GROUP"])
     partial = torch.empty((*places, layout.head_dim), dtype=torch.float32, device=query.device)
     lse = torch.empty(places, dtype=torch.float32, device=query.device)
-    constants = decode_constants(layout, num_heads)
-    decode_kernel[num_stretches, layout.num_kv_heads, num_sequences](
+    decode_kernel[places[2::-1]](
         query,
         *page_arguments(pool, step),
         partial,
@@ -233,17 +230,4 @@ def decode_attention(
         **constants,
         num_warps=NUM_WARPS[layout.head_dim],
     )
-    merge_kernel[layout.num_kv_heads, num_sequences](
-        partial,
-        lse,
-        step.query_starts,
-        pool.rotation,
-        output,
-        num_stretches,
-        KV_HEADS=layout.num_kv_heads,
-        GROUP=group,
-        BLOCK=constants["BLOCK"],
-        D=layout.head_dim,
-        DIMS=DIMS_AT_ONCE,
-        AT_ONCE=STRETCHES_AT_ONCE,
-    )
+    merge_attention(partial, lse, step.query_starts, pool.rotation, output, constants)

@@ -5,6 +5,9 @@ Turns the result back where the codec rotates values. Does not know what the str
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 import triton
 import triton.language as tl
 
@@ -70,3 +73,33 @@ def merge_kernel(
                 b_rotation = tl.load(p_rotation + o_strip[:, None] * D + o_dim[None, :])
                 b_turned = tl.dot(b_rotation, b_output, input_precision="tf32x3")
                 tl.store(p_dims + o_strip[:, None], b_turned.to(p_output.dtype.element_ty), mask=is_head[None, :])
+
+
+def merge_attention(
+    partial: torch.Tensor,
+    lse: torch.Tensor,
+    query_starts: torch.Tensor,
+    rotation: torch.Tensor | None,
+    output: torch.Tensor,
+    constants: Mapping[str, int],
+) -> None:
+    """Merges what one launch of `decode_kernel` found; other sequences' rows of the output are left alone.
+
+    Args:
+        partial: `[sequences, kv_heads, stretches, group, head_dim]` float32.
+        lse: the same without head_dim.
+        query_starts: `[sequences + 1]` int32.
+        rotation: `[head_dim, head_dim]` float32; None where values are not rotated.
+        output: `[tokens, heads, head_dim]`, contiguous, written to.
+        constants: what `decode_kernel` was compiled for.
+    """
+    num_sequences, num_kv_heads, num_stretches = lse.shape[:3]
+    merge_kernel[num_kv_heads, num_sequences](
+        partial, lse, query_starts, rotation, output, num_stretches, **merge_constants(constants)
+    )
+
+
+def merge_constants(constants: Mapping[str, int]) -> dict[str, int]:
+    """What `merge_kernel` is compiled for beside a `decode_kernel` of these constants."""
+    shared = {name: constants[name] for name in ("KV_HEADS", "GROUP", "BLOCK", "D")}
+    return {**shared, "DIMS": DIMS_AT_ONCE, "AT_ONCE": STRETCHES_AT_ONCE}

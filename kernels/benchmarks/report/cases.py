@@ -94,6 +94,7 @@ def cases_of(layout: PageLayout, num_heads: int) -> Iterator[KernelCase]:
     codec, dim = layout.codec, layout.head_dim
     code_type = "u8" if codec.compresses else MODEL_TYPE
     rotation = {} if codec.rotates_values else {"p_rotation": None}
+    decoding = decode_attention.decode_constants(layout, num_heads)
     yield KernelCase("append", codec.name, append.append_kernel, append.append_constants(layout) | rotation, 4, False)
     yield KernelCase(
         "seal",
@@ -108,12 +109,12 @@ def cases_of(layout: PageLayout, num_heads: int) -> Iterator[KernelCase]:
         "decode_attention",
         codec.name,
         decode_attention.decode_kernel,
-        decode_attention.decode_constants(layout, num_heads),
+        decoding,
         num_warps=decode_attention.NUM_WARPS[dim],
         loop_elements=2 * dim * (PAGE_SIZE if codec.compresses else TOKENS_AT_ONCE),
         code_type=code_type,
     )
-    merging = _merge_constants(layout, num_heads) | rotation
+    merging = merge_attention.merge_constants(decoding) | rotation
     yield KernelCase("merge_attention", codec.name, merge_attention.merge_kernel, merging)
     yield KernelCase(
         "prefill_attention",
@@ -124,17 +125,6 @@ def cases_of(layout: PageLayout, num_heads: int) -> Iterator[KernelCase]:
         loop_elements=2 * PAGE_SIZE * dim,
         code_type=code_type,
     )
-
-
-def _merge_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
-    return {
-        "KV_HEADS": layout.num_kv_heads,
-        "D": layout.head_dim,
-        "GROUP": num_heads // layout.num_kv_heads,
-        "BLOCK": decode_attention.decode_constants(layout, num_heads)["BLOCK"],
-        "DIMS": merge_attention.DIMS_AT_ONCE,
-        "AT_ONCE": merge_attention.STRETCHES_AT_ONCE,
-    }
 
 
 def copy_case() -> KernelCase:
