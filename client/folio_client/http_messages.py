@@ -32,8 +32,8 @@ MAX_JSON_BYTES = 3_999_999
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _OK = 200
-# The server's statuses for a model that is not loaded, and for one that there is not.
-_NOT_READY = frozenset({400, 404})
+# The server's status for a model that is not loaded; others' for one that there is not, or for no server behind them.
+_NOT_READY = frozenset({400, 404, 503})
 
 
 def http_client_options(connection: Connection) -> dict[str, Any]:

@@ -51,6 +51,12 @@ def test_a_gateway_that_says_no_is_no_model_that_is_not_ready(style: str, status
         client.is_ready()
 
 
+@pytest.mark.parametrize("status", [400, 404, 503])
+def test_a_model_that_is_not_ready_is_no_error(style: str, status: int) -> None:
+    with answered(style, status, "") as client:
+        assert client.is_ready() is False
+
+
 @pytest.mark.parametrize("content", ["", "<html>Welcome</html>", "[]", "{}", '{"inputs": 1, "outputs": 1}'])
 def test_what_is_no_answer_of_triton_is_the_servers_fault(style: str, content: str) -> None:
     tokens = np.zeros((1, 1, 64), np.float32)
