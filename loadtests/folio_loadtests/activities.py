@@ -125,14 +125,12 @@ class ScriptedChat:
         conversation: the session.
         reference: the script, and its answer as it was before anything was evicted.
         recorder: learns of the comparison.
-        is_lossy: whether the server's cache is compressed.
+        codec: how the server's cache is compressed.
     """
 
-    def __init__(
-        self, conversation: _Conversation, reference: Reference, recorder: Recorder, *, is_lossy: bool
-    ) -> None:
+    def __init__(self, conversation: _Conversation, reference: Reference, recorder: Recorder, *, codec: str) -> None:
         self._conversation, self._reference, self._recorder = conversation, reference, recorder
-        self._is_lossy = is_lossy
+        self._codec = codec
         self._turns = list(reference.turns())
 
     def ask(self, intended_s: float) -> bool:
@@ -148,7 +146,7 @@ class ScriptedChat:
 
     def _compared(self, result: GenerateResult, cohort: Cohort) -> str:
         answer = read_answer(result.choices[0].logprobs, result.usage.num_prompt_tokens or 0)
-        comparison = compare(self._reference.answer, answer, is_lossy=self._is_lossy)
+        comparison = compare(self._reference.answer, answer, codec=self._codec)
         self._recorder.add_comparison(comparison, cohort)
         return "" if comparison.is_equal else f"not as its reference: {comparison.reason}"
 
@@ -167,9 +165,9 @@ def document(asker: Asker, client: Client, user: KindOfUser, texts: Texts, draw:
     return Chat(_Conversation(asker, client, "document"), user, beginning, lambda: draw.choice(texts.follow_ups))
 
 
-def scripted_chat(asker: Asker, client: Client, reference: Reference, *, is_lossy: bool) -> ScriptedChat:
+def scripted_chat(asker: Asker, client: Client, reference: Reference, *, codec: str) -> ScriptedChat:
     """A chat that is compared with its reference."""
-    return ScriptedChat(_Conversation(asker, client, "chat"), reference, asker.recorder, is_lossy=is_lossy)
+    return ScriptedChat(_Conversation(asker, client, "chat"), reference, asker.recorder, codec=codec)
 
 
 def _message(role: str, content: str) -> Message:

@@ -57,7 +57,7 @@ class Briefing:
         target: the server.
         workload: what its users do.
         page_size: tokens of a page on the server.
-        is_lossy: whether its cache is compressed.
+        codec: how its cache is compressed.
         arrival_rate: sessions a second from each source of them.
         max_sessions: most sessions that a source has at a time.
         references: of the chats that are compared.
@@ -67,7 +67,7 @@ class Briefing:
     target: Target
     workload: Workload
     page_size: int
-    is_lossy: bool
+    codec: str
     arrival_rate: float
     max_sessions: int
     references: tuple[Reference, ...]

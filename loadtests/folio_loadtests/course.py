@@ -178,7 +178,7 @@ class Course:
                 target=plan.target,
                 workload=self._servable(),
                 page_size=stats.page_size,
-                is_lossy=stats.codec != "none",
+                codec=stats.codec,
                 arrival_rate=plan.schedule.arrival_rate / plan.schedule.num_users,
                 max_sessions=plan.max_sessions,
                 references=(),

@@ -99,7 +99,7 @@ class Participant:
         if not (briefing.references and is_sampled(number, briefing.workload.checks.share)):
             return chat(self.asker, self._client, user, briefing.workload.texts, self.draw)
         reference = self.draw.choice(briefing.references)
-        return scripted_chat(self.asker, self._client, reference, is_lossy=briefing.is_lossy)
+        return scripted_chat(self.asker, self._client, reference, codec=briefing.codec)
 
 
 def is_sampled(number: int, share: float) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, TypeAlias
 
-from folio_loadtests.comparison import TIE
+from folio_loadtests.comparison import TIE, bound_of
 from folio_loadtests.course import Course
 from folio_loadtests.distribution import Counts, Distribution
 from folio_loadtests.sample import Cohort, Outcome, Phase, Sample
@@ -96,7 +96,8 @@ def checks_of(course: Course) -> Document:
     equal = [comparison for comparison, _ in comparisons if comparison.is_equal]
     return {
         "num_references": len(course.briefing.references) if course.briefing else 0,
-        "is_lossy": course.briefing.is_lossy if course.briefing else None,
+        "codec": course.briefing.codec if course.briefing else None,
+        "bound": bound_of(course.briefing.codec) if course.briefing else None,
         "num_compared": len(comparisons),
         "num_equal": len(equal),
         "num_tokens": sum(comparison.num_compared for comparison, _ in comparisons),

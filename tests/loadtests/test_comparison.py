@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from folio_loadtests.comparison import MOST_DIVERGENCE, Answer, compare, read_answer
+from folio_loadtests.comparison import Answer, bound_of, compare, read_answer
 
 VOCABULARY = 40
 
@@ -42,11 +42,11 @@ def test_what_is_called_wrong_breaks_the_rule(seed: int, spread: float, noise: f
     draw = np.random.default_rng(seed)
     expected = draw.standard_normal((4, VOCABULARY)) * spread
     got = expected + draw.standard_normal(expected.shape) * noise
-    comparison = compare(answer_of(expected, num_reported), answer_of(got, num_reported), is_lossy=True)
+    comparison = compare(answer_of(expected, num_reported), answer_of(got, num_reported), codec="int8")
     true = divergences(expected, got)[: comparison.num_compared]
     assert comparison.worst <= max(true) + 1e-7
     if not comparison.is_equal:
-        assert max(true) > MOST_DIVERGENCE - 1e-7
+        assert max(true) > bound_of("int8") - 1e-7
 
 
 @given(seed=st.integers(0, 10**6), noise=st.floats(0, 4.9e-4), num_reported=st.integers(1, VOCABULARY))
@@ -54,18 +54,18 @@ def test_logits_within_the_bound_are_equal_without_compression(seed: int, noise:
     draw = np.random.default_rng(seed)
     expected = draw.standard_normal((4, VOCABULARY))
     got = expected + draw.uniform(-noise, noise, expected.shape)
-    comparison = compare(answer_of(expected, num_reported), answer_of(got, num_reported), is_lossy=False)
+    comparison = compare(answer_of(expected, num_reported), answer_of(got, num_reported), codec="none")
     assert comparison.is_equal, comparison.reason
 
 
-@pytest.mark.parametrize("is_lossy", [True, False])
-def test_another_history_is_wrong_although_the_first_tokens_agree(is_lossy: bool) -> None:
+@pytest.mark.parametrize("codec", ["none", "int8", "int4"])
+def test_another_history_is_wrong_although_the_first_tokens_agree(codec: str) -> None:
     draw = np.random.default_rng(0)
     expected = draw.standard_normal((6, VOCABULARY))
     expected[:, 3] += 5  # the best token in both
     got = expected.copy()
     got[4] += draw.standard_normal(VOCABULARY) * 0.3
-    comparison = compare(answer_of(expected, 20), answer_of(got, 20), is_lossy=is_lossy)
+    comparison = compare(answer_of(expected, 20), answer_of(got, 20), codec=codec)
     assert not comparison.is_equal
     assert comparison.num_compared == 5
     assert "token 5" in comparison.reason
@@ -78,7 +78,7 @@ def test_answers_part_at_a_tie_and_are_compared_no_further() -> None:
     got = expected.copy()
     got[1, 5] = 4.0 + 2e-5
     got[2] = 0.0  # another history by now
-    comparison = compare(answer_of(expected, 20), answer_of(got, 20), is_lossy=False)
+    comparison = compare(answer_of(expected, 20), answer_of(got, 20), codec="none")
     assert comparison.is_equal
     assert comparison.num_compared == 2
     assert comparison.tie_gap == pytest.approx(4e-5)
@@ -87,13 +87,13 @@ def test_answers_part_at_a_tie_and_are_compared_no_further() -> None:
 def test_other_tokens_before_the_answer_are_wrong() -> None:
     answer = answer_of(np.eye(VOCABULARY)[:2], 5)
     other = Answer(answer.token_ids, answer.positions, num_prompt_tokens=8)
-    assert not compare(answer, other, is_lossy=True).is_equal
+    assert not compare(answer, other, codec="int8").is_equal
 
 
 def test_a_shorter_answer_is_wrong() -> None:
     answer = answer_of(np.eye(VOCABULARY)[:2], 5)
     shorter = Answer(answer.token_ids[:1], answer.positions[:1], answer.num_prompt_tokens)
-    assert not compare(answer, shorter, is_lossy=True).is_equal
+    assert not compare(answer, shorter, codec="int8").is_equal
 
 
 def test_the_chosen_token_is_that_of_the_first_rank() -> None:

@@ -42,7 +42,7 @@ def started(
     )
     told: list[Briefing] = []
     course = Course(plan, Recording(), told.append)
-    course.begin(Briefing(Phase.WARM_UP, TARGET, workload, 64, True, 1.0, 1, ()))
+    course.begin(Briefing(Phase.WARM_UP, TARGET, workload, 64, "int8", 1.0, 1, ()))
     return course
 
 
