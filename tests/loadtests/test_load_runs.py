@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.docker.monitored_server import prometheus_configuration
+from tests.docker.monitoring_programs import RunningPrometheus
 from tests.loadtests.load_run import StartedLoad, first_in_line, run_load
 from tests.server.generate_client import wait_until
 
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 # The tests' own bounds: these servers are not there to be fast.
 LENIENT = ("--slo-p95-first-token-s=30", "--slo-p95-inter-token-s=30", "--slo-goodput=0", "--slo-error-rate=0")
 PAUSE_S = 5
+FINISHED = 'sum(folio_requests_finished_total{model="smollm2"})'
+SCRAPES = 'up{job="folio"}'
 
 
 def http(server: RunningServer) -> str:
@@ -122,6 +126,25 @@ def test_several_processes_report_as_one(loaded_server: RunningServer, tmp_path:
     assert len(run.document["generator"]) == 2
     assert all(load["cpu_share"] > 0 for load in run.document["generator"])
     assert all(entry["agrees"] and entry["client"] for entry in run.document["server"]["tokens"])
+
+
+def test_prometheus_sees_the_whole_of_a_load_test(loaded_server: RunningServer, tmp_path: Path) -> None:
+    configuration = prometheus_configuration(
+        tmp_path,
+        server=loaded_server.metrics_address,
+        alertmanager="127.0.0.1:9",
+        impatient="FolioHighLatency",
+        bound_s=1,
+    )
+    with RunningPrometheus(tmp_path, configuration) as prometheus:
+        wait_until(lambda: bool(prometheus.values(FINISHED)))
+        before = prometheus.values(FINISHED)[0]
+        run = run_load(loaded_server, tmp_path, "--users=4", "--run-time=3s", "--warm-up=5", *LENIENT)
+        assert run.status in {0, 4}, run.output
+        wait_until(lambda: prometheus.values(FINISHED)[0] > before)
+        assert prometheus.values(f"min_over_time({SCRAPES}[2m])") == [1]
+        assert prometheus.values(f"count_over_time({SCRAPES}[2m])")[0] >= 3
+        assert prometheus.values('max_over_time(folio_requests_running{model="smollm2"}[2m])')[0] >= 1
 
 
 def test_a_server_that_is_not_there_is_said(loaded_server: RunningServer, tmp_path: Path) -> None:
