@@ -92,7 +92,7 @@ def test_a_starved_generator_is_no_measurement(loaded_server: RunningServer, tmp
             neighbours.callback(neighbour.kill)
             os.sched_setaffinity(neighbour.pid, {core})
         os.sched_setaffinity(load.pid, {core})
-        os.setpriority(os.PRIO_PROCESS, load.pid, 19)
+        os.setpriority(os.PRIO_PROCESS, load.pid, 10)
         wait_until(lambda: "ending" in load.output or not load.is_running)
     run = load.wait()
     assert run.status == 4, run.output
