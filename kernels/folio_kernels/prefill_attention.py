@@ -16,17 +16,18 @@ import triton.language as tl
 from folio_kernels.block_attention import (
     attend_raw_tokens,
     attend_sealed_page,
+    block_rows,
     load_query_rows,
     row_norm,
     store_block,
-    stream_dims,
 )
 from folio_kernels.decode_attention import layout_constants, page_arguments
+from folio_kernels.dequantise import HALF
 from folio_kernels.layout import PageLayout
 from folio_kernels.pool import PagePool
 from folio_kernels.raw_attention import LOWEST
 from folio_kernels.step_tensors import StepTensors
-from folio_kernels.unpack import CODE_UNIT
+
 
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
 """By head_dim: what keeps a block's queries and outputs in registers."""
@@ -69,35 +70,32 @@ def prefill_kernel(
     VALUE_CODES: tl.constexpr,
     VALUE_SCALE: tl.constexpr,
     VALUE_ZERO: tl.constexpr,
+    HEADS: tl.constexpr,
     TOKENS: tl.constexpr,
     NUM_STAGES: tl.constexpr,
 ):
-    """One program per page that a sequence's new tokens lie in, query head and sequence.
+    """One program per page that a sequence's new tokens lie in, `HEADS` query heads of a group and sequence.
 
     Pools are those of `decode_kernel`; `p_output` is `[tokens, KV_HEADS * GROUP, D]`.
     """
-    i_block, i_head, i_sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
-    row = tl.load(p_query_starts + i_sequence)
-    num_new = tl.load(p_query_starts + i_sequence + 1) - row
+    i_block, i_heads, i_sequence = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    ROWS: tl.constexpr = HEADS * PAGE
+    num_new = tl.load(p_query_starts + i_sequence + 1) - tl.load(p_query_starts + i_sequence)
     length = tl.load(p_lengths + i_sequence)
     i_own = (length - num_new) // PAGE + i_block
     if (num_new > 1) & (i_own * PAGE < length):
-        o_token = tl.arange(0, PAGE)
-        o_new = i_own * PAGE + o_token - (length - num_new)
-        is_query = (o_new >= 0) & (o_new < num_new)
-        o_row = row.to(tl.int64) + tl.where(is_query, o_new, 0)
-        p_rows = p_query + o_row * query_token_stride + i_head.to(tl.int64) * query_head_stride
-        o_record = layer.to(tl.int64) * KV_HEADS + i_head // GROUP
+        o_token, o_head = tl.arange(0, ROWS) % PAGE, i_heads * HEADS + tl.arange(0, ROWS) // PAGE
+        o_row, is_query = block_rows(p_query_starts, p_lengths, i_sequence, i_block, ROWS, PAGE)
+        p_rows = p_query + o_row.to(tl.int64) * query_token_stride + o_head.to(tl.int64) * query_head_stride
+        o_record = layer.to(tl.int64) * KV_HEADS + i_heads * HEADS // GROUP
         page_records = num_layers.to(tl.int64) * KV_HEADS
         p_heads = p_raw + o_record * (2 * PAGE * D)
         p_table = p_tables + i_sequence.to(tl.int64) * table_stride
         num_raw = tl.minimum(tl.load(p_num_raw + i_sequence), i_own)
-        b_max, b_sum = tl.full((PAGE,), LOWEST, tl.float32), tl.zeros((PAGE,), tl.float32)
-        b_shift, b_output = tl.zeros((PAGE,), tl.float32), ()
-        for stream in tl.static_range(1 if VALUE_BITS > 8 else 16 // VALUE_BITS):
-            b_output += (tl.zeros((PAGE, stream_dims(stream, VALUE_BITS, D).shape[0]), tl.float32),)
-        o_dim = tl.arange(0, D)
-        b_query = tl.load(p_rows[:, None] + o_dim[None, :], mask=is_query[:, None], other=0.0)
+        b_max, b_sum = tl.full((ROWS,), LOWEST, tl.float32), tl.zeros((ROWS,), tl.float32)
+        b_output = tl.zeros((ROWS, D), tl.float32)
+        b_norm, b_factor = row_norm(p_rows, is_query, D), tl.zeros((ROWS,), tl.float32) + scale
+        b_query = tl.load(p_rows[:, None] + tl.arange(0, D)[None, :], mask=is_query[:, None], other=0.0)
         b_query = b_query.to(p_raw.dtype.element_ty)
         own_page = tl.load(p_open_pages + i_sequence.to(tl.int64) * open_stride + i_block)
         for start in tl.range(0, (num_raw + 1) * PAGE, TOKENS, num_stages=1):
@@ -105,28 +103,35 @@ def prefill_kernel(
             page = tl.load(p_table + i_page, mask=i_page < num_raw, other=own_page).to(tl.int64)
             num_tokens = tl.where(i_page < num_raw, PAGE, length - i_own * PAGE)
             is_read = (first + tl.arange(0, TOKENS)[None, :] <= o_token[:, None]) | (i_page < num_raw)
-            b_max, b_sum, b_shift, b_output = attend_raw_tokens(
-                b_query, p_heads + page * page_records * (2 * PAGE * D), first, num_tokens, is_read,
-                b_max, b_sum, b_shift, b_output, scale, VALUE_BITS, D, PAGE,
+            b_max, b_sum, b_output = attend_raw_tokens(
+                b_query, b_factor, p_heads + page * page_records * (2 * PAGE * D), first, num_tokens, is_read,
+                b_max, b_sum, b_output, D, PAGE,
             )  # fmt: skip
+        page = tl.load(p_table + num_raw, mask=num_raw < i_own, other=0)
         if KEY_BITS > 8:
-            is_any = tl.full((PAGE, PAGE), 1, tl.int1)
+            is_any = tl.full((ROWS, PAGE), 1, tl.int1)
             for i_page in tl.range(num_raw, i_own, num_stages=NUM_STAGES):
-                p_page = p_sealed + (tl.load(p_table + i_page).to(tl.int64) * page_records + o_record) * RECORD
-                b_max, b_sum, b_shift, b_output = attend_raw_tokens(
-                    b_query, p_page, 0, PAGE, is_any, b_max, b_sum, b_shift, b_output, scale, VALUE_BITS, D, PAGE
+                p_page = p_sealed + (page.to(tl.int64) * page_records + o_record) * RECORD
+                page = tl.load(p_table + i_page + 1, mask=i_page + 1 < i_own, other=0)
+                b_max, b_sum, b_output = attend_raw_tokens(
+                    b_query, b_factor, p_page, 0, PAGE, is_any, b_max, b_sum, b_output, D, PAGE
                 )
         else:
-            b_norm = row_norm(p_rows, is_query, D)
-            b_streams = load_query_rows(p_rows, is_query, b_norm, KEY_BITS, D)
+            b_query = load_query_rows(p_rows, is_query, b_norm, D)
+            b_factor, b_output = b_norm * (scale / HALF), b_output * HALF
             for i_page in tl.range(num_raw, i_own, num_stages=NUM_STAGES):
-                p_record = p_sealed + (tl.load(p_table + i_page).to(tl.int64) * page_records + o_record) * RECORD
-                b_max, b_sum, b_shift, b_output = attend_sealed_page(
-                    b_streams, b_norm * (scale / CODE_UNIT), p_record, b_max, b_sum, b_shift, b_output,
+                p_record = p_sealed + (page.to(tl.int64) * page_records + o_record) * RECORD
+                # One page ahead: its loads begin before this one's products, and wait for no table.
+                page = tl.load(p_table + i_page + 1, mask=i_page + 1 < i_own, other=0)
+                b_max, b_sum, b_output = attend_sealed_page(
+                    b_query, b_factor, p_record, b_max, b_sum, b_output,
                     KEY_BITS, VALUE_BITS, KEY_SCALE, KEY_ZERO, VALUE_CODES, VALUE_SCALE, VALUE_ZERO, D, PAGE,
                 )  # fmt: skip
-        p_stored = p_output + (o_row * (KV_HEADS * GROUP) + i_head) * D
-        store_block(p_stored, is_query, b_sum, b_shift, b_output, p_rotation, VALUE_BITS, D)
+            b_output /= HALF
+        # Said again: held all the way, the rows take registers that the loops need.
+        o_row, is_query = block_rows(p_query_starts, p_lengths, i_sequence, i_block, ROWS, PAGE)
+        p_stored = p_output + (o_row.to(tl.int64) * (KV_HEADS * GROUP) + o_head) * D
+        store_block(p_stored, is_query, b_output / b_sum[:, None], p_rotation, D)
 
 
 def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
@@ -134,6 +139,7 @@ def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
     return {
         **layout_constants(layout),
         "GROUP": num_heads // layout.num_kv_heads,
+        "HEADS": 1,
         "TOKENS": TOKENS_AT_ONCE,
         "NUM_STAGES": NUM_STAGES,
     }

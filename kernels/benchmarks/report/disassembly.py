@@ -16,6 +16,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from .cases import STRIDES, KernelCase
+from .loops import loops
 
 THREADS_PER_WARP = 32
 
@@ -60,27 +61,9 @@ def compiled(case: KernelCase, architecture: int) -> Compiled:
 
 def inner_loop_length(disassembly: str) -> int | None:
     """Instructions of the loop with exponentials and most matrix products; None where there is none."""
-    found = [loop for loop in _loops(disassembly) if any("MUFU.EX2" in line for line in loop)]
+    found = [loop for loop in loops(disassembly) if any("MUFU.EX2" in line for line in loop)]
     best = max(found, key=lambda loop: (sum("MMA" in line for line in loop), -len(loop)), default=None)
     return None if best is None else len(best)
-
-
-def _loops(disassembly: str) -> list[list[str]]:
-    """The instructions between each backward branch's target and the branch."""
-    labels: dict[str, int] = {}
-    instructions: list[str] = []
-    loops = []
-    for line in disassembly.splitlines():
-        label = re.match(r"\s*(\.L_x_\d+):", line)
-        instruction = re.match(r"\s*/\*[0-9a-f]{4,}\*/\s+(.+)", line)
-        if label:
-            labels[label[1]] = len(instructions)
-        if instruction:
-            instructions.append(instruction[1])
-            branch = re.search(r"BRA\b.*?(\.L_x_\d+)", instruction[1])
-            if branch and branch[1] in labels:
-                loops.append(instructions[labels[branch[1]] :])
-    return loops
 
 
 def _is_aligned(name: str, kind: str) -> bool:
