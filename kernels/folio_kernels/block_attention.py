@@ -24,7 +24,7 @@ HEADROOM = tl.constexpr(15.0)
 @triton.jit
 def block_rows(p_query_starts, p_lengths, i_sequence, i_block, ROWS: tl.constexpr, PAGE: tl.constexpr):
     """Of a block's rows `[queries]`, page after page, one a head: which new tokens they are, in the batch."""
-    row = tl.load(p_query_starts + i_sequence)
+    row = tl.load(p_query_starts + i_sequence, volatile=True)
     num_new = tl.load(p_query_starts + i_sequence + 1) - row
     num_before = tl.load(p_lengths + i_sequence) - num_new
     o_new = (num_before // PAGE + i_block) * PAGE + tl.arange(0, ROWS) % PAGE - num_before

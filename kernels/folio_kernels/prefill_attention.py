@@ -1,8 +1,9 @@
 """Attention of a chunk of new tokens by the page rule, for sequences with more than one of them.
 
 A block of 64 queries is one page. It reads the pages before it as they are stored, those of its own chunk too, and its
-own page raw and causal. One program serves one such block of one query head: it walks the raw pages, its own, then the
-sealed ones. Grids depend on shapes alone. What happens on one page is `block_attention`'s.
+own page raw and causal. One program serves one such block, of two query heads of a group where there are two: it walks
+the raw pages, its own, then the sealed ones. Grids depend on shapes alone. What happens on one page is
+`block_attention`'s.
 """
 
 from __future__ import annotations
@@ -28,12 +29,14 @@ from folio_kernels.pool import PagePool
 from folio_kernels.raw_attention import LOWEST
 from folio_kernels.step_tensors import StepTensors
 
+HEADS_AT_ONCE = {64: 2, 128: 2, 256: 1}
+"""By head_dim: query heads of a group that share a page's numbers, where the group has an even number of them."""
 
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
-"""By head_dim: what keeps a block's queries and outputs in registers."""
+"""By head_dim, for each head at once: what keeps a block's outputs in registers."""
 
 TOKENS_AT_ONCE = 32
-"""Raw tokens that are held at once: their values' addresses, one stream's, take registers too."""
+"""Raw tokens that are held at once: their addresses take registers too."""
 
 NUM_STAGES = 2
 """What the compiler pipelines: one page is computed on while the next one is loaded."""
@@ -74,7 +77,7 @@ def prefill_kernel(
     TOKENS: tl.constexpr,
     NUM_STAGES: tl.constexpr,
 ):
-    """One program per page that a sequence's new tokens lie in, `HEADS` query heads of a group and sequence.
+    """One program per page that a sequence's new tokens lie in, per `HEADS` heads of a group, and per sequence.
 
     Pools are those of `decode_kernel`; `p_output` is `[tokens, KV_HEADS * GROUP, D]`.
     """
@@ -134,12 +137,22 @@ def prefill_kernel(
         store_block(p_stored, is_query, b_output / b_sum[:, None], p_rotation, D)
 
 
+def heads_at_once(layout: PageLayout, num_heads: int) -> int:
+    """Query heads that one program serves."""
+    return math.gcd(HEADS_AT_ONCE[layout.head_dim], num_heads // layout.num_kv_heads)
+
+
+def num_warps(layout: PageLayout, num_heads: int) -> int:
+    """Warps of one program."""
+    return NUM_WARPS[layout.head_dim] * heads_at_once(layout, num_heads)
+
+
 def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
     """What `prefill_kernel` is compiled for: a model's heads and a codec's layout."""
     return {
         **layout_constants(layout),
         "GROUP": num_heads // layout.num_kv_heads,
-        "HEADS": 1,
+        "HEADS": heads_at_once(layout, num_heads),
         "TOKENS": TOKENS_AT_ONCE,
         "NUM_STAGES": NUM_STAGES,
     }
@@ -159,7 +172,8 @@ def prefill_attention(
         output: `[tokens, heads, head_dim]`, contiguous, written to.
     """
     layout, num_heads = pool.layout, query.shape[1]
-    prefill_kernel[step.open_pages.shape[1], num_heads, len(step.lengths)](
+    num_programs = num_heads // heads_at_once(layout, num_heads)
+    prefill_kernel[step.open_pages.shape[1], num_programs, len(step.lengths)](
         query,
         *page_arguments(pool, step),
         pool.rotation,
@@ -171,5 +185,5 @@ def prefill_attention(
         layout.num_layers,
         scale * math.log2(math.e),
         **prefill_constants(layout, num_heads),
-        num_warps=NUM_WARPS[layout.head_dim],
+        num_warps=num_warps(layout, num_heads),
     )

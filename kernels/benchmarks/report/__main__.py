@@ -1,6 +1,7 @@
 """Compiles every kernel ahead of time and prints what the compiler made of it; a GPU is not needed.
 
-The last column counts the thread-instructions that the inner loop of attention takes per key or value number it reads.
+The last column counts the thread-instructions that the inner loop of attention takes per key or value number it reads,
+in prefill for 64 queries.
 """
 
 from __future__ import annotations

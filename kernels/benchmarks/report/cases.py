@@ -59,8 +59,8 @@ class KernelCase:
         kernel: a function of the Triton language.
         constants: its compile-time arguments by name.
         num_warps, is_contracting: how it is launched.
-        loop_elements: keys and values that one round of the inner loop reads, counted in numbers; None where there is
-            no such loop.
+        loop_elements: keys and values that one round of the inner loop reads, counted in numbers, and in prefill once
+            for each 64 queries that share them; None where there is no such loop.
         code_type: of sealed pages.
     """
 
@@ -121,8 +121,8 @@ def cases_of(layout: PageLayout, num_heads: int) -> Iterator[KernelCase]:
         codec.name,
         prefill_attention.prefill_kernel,
         prefill_attention.prefill_constants(layout, num_heads) | rotation,
-        num_warps=prefill_attention.NUM_WARPS[dim],
-        loop_elements=2 * PAGE_SIZE * dim,
+        num_warps=prefill_attention.num_warps(layout, num_heads),
+        loop_elements=2 * PAGE_SIZE * dim * prefill_attention.heads_at_once(layout, num_heads),
         code_type=code_type,
     )
 
