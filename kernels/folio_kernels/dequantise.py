@@ -60,14 +60,14 @@ def made_once(b_numbers):
     For sm_80 it would rather move bytes than numbers, and then every warp makes all of a page's numbers.
     """
     if ASSEMBLES:
-        b_numbers = tl.reduce(tl.reshape(b_numbers, (b_numbers.shape[0], b_numbers.shape[1], 1)), 2, either)
+        b_numbers = tl.reduce(tl.reshape(b_numbers, (b_numbers.shape[0], b_numbers.shape[1], 1)), 2, added)
     return b_numbers
 
 
 @triton.jit
-def either(left, right):
-    """What a sum over one number takes to add."""
-    return left
+def added(left, right):
+    """What a sum is made of."""
+    return left + right
 
 
 @triton.jit

@@ -35,8 +35,8 @@ HEADS_AT_ONCE = {64: 2, 128: 2, 256: 1}
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
 """By head_dim, for each head at once: what keeps a block's outputs in registers."""
 
-TOKENS_AT_ONCE = 32
-"""Raw tokens that are held at once: their addresses take registers too."""
+TOKENS_AT_ONCE = {64: 32, 128: 32, 256: 16}
+"""By head_dim: raw tokens that are held at once: their addresses take registers too."""
 
 NUM_STAGES = 2
 """What the compiler pipelines: one page is computed on while the next one is loaded."""
@@ -153,7 +153,7 @@ def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
         **layout_constants(layout),
         "GROUP": num_heads // layout.num_kv_heads,
         "HEADS": heads_at_once(layout, num_heads),
-        "TOKENS": TOKENS_AT_ONCE,
+        "TOKENS": TOKENS_AT_ONCE[layout.head_dim],
         "NUM_STAGES": NUM_STAGES,
     }
 

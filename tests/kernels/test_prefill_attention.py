@@ -27,7 +27,7 @@ def prefilled(pool: PagePool, layer: int, query: torch.Tensor, batch: AttentionB
     return output
 
 
-@pytest.mark.parametrize(("num_kv_heads", "group", "head_dim"), [(1, 3, 64), (2, 1, 128)])
+@pytest.mark.parametrize(("num_kv_heads", "group", "head_dim"), [(1, 3, 64), (2, 1, 128), (1, 4, 64)])
 @pytest.mark.parametrize("codec", CODECS)
 def test_attention_equals_the_reference(
     codec: str, num_kv_heads: int, group: int, head_dim: int, device: torch.device
@@ -75,6 +75,20 @@ def test_a_cache_of_float32_is_read_as_it_is(device: torch.device) -> None:
     pool = random_pool("int4", num_pages=6)
     batch = random_batch(pool, [150], [30])
     query = torch.randn((30, 2, 64))
+    expected = reference.attend(pool, 0, query.double(), batch, 0.125)
+    assert_close_to_reference(prefilled(on_device(pool, device), 0, query.to(device), batch).cpu(), expected)
+
+
+@pytest.mark.parametrize("codec", ["int8", "int4", "k4v2"])
+def test_the_largest_numbers_that_fp16_holds_are_read(codec: str, device: torch.device) -> None:
+    """A channel of keys that queries do not look at, where not a number would show, and all values."""
+    pool = random_pool(codec, num_pages=6, raw_dtype=torch.float16)
+    largest = torch.where(torch.rand(pool.raw.shape) < 0.5, 65504.0, -65504.0).half()
+    pool.raw[..., 0, :, 0], pool.raw[..., 1, :, :] = largest[..., 0, :, 0], largest[..., 1, :, :]
+    reference.seal(pool, slice(None), torch.arange(6), torch.arange(6))
+    batch = random_batch(pool, [150], [20])
+    query = torch.randn((20, 2, 64), dtype=torch.float16)
+    query[..., 0] = 0
     expected = reference.attend(pool, 0, query.double(), batch, 0.125)
     assert_close_to_reference(prefilled(on_device(pool, device), 0, query.to(device), batch).cpu(), expected)
 
