@@ -55,9 +55,9 @@ def load_numbers(
 
 @triton.jit
 def made_once(b_numbers):
-    """The same numbers: each summed with no other, which costs nothing, and keeps the compiler from moving bytes instead.
+    """The same numbers: a sum over one number, which costs nothing, and past which the compiler moves no data.
 
-    For sm_80 it moves what it can before numbers are made, and then every warp makes all of a page's.
+    For sm_80 it would rather move bytes than numbers between threads, and every warp would make all of a page's.
     """
     if ASSEMBLES:
         b_numbers = tl.reduce(tl.reshape(b_numbers, (b_numbers.shape[0], b_numbers.shape[1], 1)), 2, added)
