@@ -86,6 +86,8 @@ def test_curl_of_the_readme(server: RunningServer) -> None:
     (block,) = CURL
     shown = block.replace("localhost:8000", server.http_address).replace("localhost:8002", server.metrics_address)
     done = subprocess.run([BASH, "-euo", "pipefail", "-c", shown], capture_output=True, text=True, check=False)
+    with Client(url_of(server, "grpc")) as client:
+        client.admin.close("s1")
     assert done.returncode == 0, done.stderr
     assert '"error"' not in done.stdout
     for wanted in ("Paris", "data: ", "bytes_per_token", "kv_cache_requests_total"):
