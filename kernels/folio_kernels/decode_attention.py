@@ -208,14 +208,11 @@ def decode_attention(
         output: `[tokens, heads, head_dim]`, contiguous, written to.
         num_multiprocessors: of the device.
     """
-    layout = pool.layout
+    layout, constants = pool.layout, decode_constants(pool.layout, query.shape[1])
     num_rows = len(step.lengths) * layout.num_kv_heads
     stretches = share_out(step.page_tables.shape[1], num_rows, PROGRAMS_AT_ONCE * num_multiprocessors)
-    constants = decode_constants(layout, query.shape[1])
-    places = (len(step.lengths), layout.num_kv_heads, 1 + stretches.count, constants["GROUP"])
-    partial = torch.empty((*places, layout.head_dim), dtype=torch.float32, device=query.device)
-    lse = torch.empty(places, dtype=torch.float32, device=query.device)
-    decode_kernel[places[2::-1]](
+    partial, lse = _partial_results(layout, len(step.lengths), 1 + stretches.count, constants["GROUP"], query.device)
+    decode_kernel[tuple(lse.shape[2::-1])](
         query,
         *page_arguments(pool, step),
         partial,
@@ -231,3 +228,12 @@ def decode_attention(
         num_warps=NUM_WARPS[layout.head_dim],
     )
     merge_attention(partial, lse, step.query_starts, pool.rotation, output, constants)
+
+
+def _partial_results(
+    layout: PageLayout, num_sequences: int, num_parts: int, group: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Room for what programs find: outputs `[sequences, kv_heads, parts, group, head_dim]` and their log-sum-exps."""
+    places = (num_sequences, layout.num_kv_heads, num_parts, group)
+    partial = torch.empty((*places, layout.head_dim), dtype=torch.float32, device=device)
+    return partial, torch.empty(places, dtype=torch.float32, device=device)
