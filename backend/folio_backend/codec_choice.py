@@ -17,7 +17,6 @@ from folio_backend.cache.eviction import LeastRecentlyUsed
 from folio_backend.cache.kv_cache import KVCache
 from folio_backend.cache.page_store import PageCount, PageStore
 from folio_backend.cache.page_table import PageTable
-from folio_backend.cache.prefix_key import PrefixKeys
 from folio_backend.model_check import head_dim, num_kv_heads
 from folio_backend.model_runner import ModelRunner
 from folio_backend.step import StepSequence, build_step
@@ -89,7 +88,7 @@ def measure_codecs(
     read = list(token_ids[:CALIBRATION_TOKENS])
     measuring = _MeasuringOperations(model, cache_dtype, len(read) // PAGE_SIZE + 1, sink_pages)
     cache = KVCache(PageStore(measuring.num_pages, LeastRecentlyUsed()), sink_pages)
-    table = PageTable(PrefixKeys(b"calibration", b"", b""))
+    table = PageTable(prefix_keys=None)
     cache.extend(table, len(read))
     ModelRunner(model, measuring).run(build_step([StepSequence(table, read, wants_logits=True)]))
     return CodecChoice(tuple(errors for _, errors in sorted(measuring.errors.items())))

@@ -13,7 +13,6 @@ from folio_backend.cache.eviction import LeastRecentlyUsed
 from folio_backend.cache.kv_cache import KVCache
 from folio_backend.cache.page_store import PageCount, PageStore
 from folio_backend.cache.page_table import PageTable
-from folio_backend.cache.prefix_key import PrefixKeys
 from folio_backend.errors import ConfigurationError
 from folio_backend.model_runner import ModelRunner
 from folio_backend.step import StepSequence, build_step
@@ -129,8 +128,7 @@ def _trial_pool(model: PreTrainedModel) -> PagePool:
 def _run_paged(runner: ModelRunner, prompts: list[list[int]]) -> torch.Tensor:
     """The last logits of each prompt, computed in two steps of one row each."""
     cache = KVCache(PageStore(PageCount(8, 4), LeastRecentlyUsed()), sink_pages=0)
-    keys = PrefixKeys(b"trial", b"", b"")
-    tables = [PageTable(keys) for _ in prompts]
+    tables = [PageTable(prefix_keys=None) for _ in prompts]
     logits = torch.empty(0)
     for start, ends in ((0, [TRIAL_CUT] * len(prompts)), (TRIAL_CUT, [len(prompt) for prompt in prompts])):
         sequences = []
@@ -138,8 +136,8 @@ def _run_paged(runner: ModelRunner, prompts: list[list[int]]) -> torch.Tensor:
             cache.extend(table, end - start)
             sequences.append(StepSequence(table, prompt[start:end], wants_logits=True))
         logits = runner.run(build_step(sequences))
-        for table, prompt, end in zip(tables, prompts, ends, strict=True):
-            cache.commit(table, prompt, end - start)
+        for table, end in zip(tables, ends, strict=True):
+            cache.commit(table, (), end - start)
     return logits
 
 

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.json_format import MessageToDict
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-if TYPE_CHECKING:
-    from types import TracebackType
-
-    from typing_extensions import Self
+from tests.server.http_receiver import HttpReceiver
 
 
 @dataclass(frozen=True)
@@ -38,8 +33,8 @@ class Span:
         return (self.end_ns - self.start_ns) / 1e9
 
 
-class OtlpReceiver:
-    """Listens on a free port inside a `with` block and keeps what it gets.
+class OtlpReceiver(HttpReceiver):
+    """Keeps what it gets.
 
     Attributes:
         url: where to send.
@@ -47,28 +42,18 @@ class OtlpReceiver:
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.bodies: list[bytes] = []
         self._documents: list[dict[str, Any]] = []
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/v1/traces"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self.url = f"http://{self.address}/v1/traces"
 
     def spans(self) -> list[Span]:
         """Every span so far."""
         return [span for document in list(self._documents) for span in _spans(document)]
 
-    def _take(self, content_type: str, body: bytes) -> None:
+    def take(self, path: str, content_type: str, body: bytes) -> None:
+        """See `HttpReceiver.take`."""
+        del path
         if content_type == "application/json":
             document = json.loads(body)
         else:
@@ -76,20 +61,6 @@ class OtlpReceiver:
             document = MessageToDict(ExportTraceServiceRequest.FromString(body))
         self.bodies.append(body)
         self._documents.append(document)
-
-    def _handler(receiver) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler's
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver._take(self.headers["Content-Type"], body)
-                self.send_response(200)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
-
-            def log_message(self, *arguments: object) -> None:
-                """Stays quiet."""
-
-        return Handler
 
 
 def _spans(document: Mapping[str, Any]) -> Iterator[Span]:
