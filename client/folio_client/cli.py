@@ -156,6 +156,7 @@ def _sampling_options() -> argparse.ArgumentParser:
     sampling.add_argument("--top-k", metavar="K", type=int)
     sampling.add_argument("--seed", metavar="N", type=int)
     sampling.add_argument("--stop", metavar="TEXT", action="append", help="ends the answer; may be given again")
+    sampling.add_argument("--ignore-eos", action="store_true", default=None, help="go on to --max-tokens")
     return sampling
 
 

@@ -23,7 +23,7 @@ UNHEALTHY = 7
 
 def sampling_options(given: argparse.Namespace) -> GenerateOptions:
     """The sampling options that were given."""
-    names = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop")
+    names = ("max_tokens", "temperature", "top_p", "top_k", "seed", "stop", "ignore_eos")
     options: GenerateOptions = {}
     for name in names:
         value = getattr(given, name)

@@ -112,7 +112,7 @@ def test_warm_up(folio: Folio) -> None:
     ("arguments", "status", "kind"),
     [
         (["generate", PROMPT, "--max-tokens", "0"], 2, "InvalidArgument"),
-        (["generate", PROMPT, "--max-tokens", "4000", "--stop", "\x00", "--timeout", "0.3"], 5, "DeadlineExceeded"),
+        (["generate", PROMPT, "--max-tokens", "4000", "--ignore-eos", "--timeout", "0.3"], 5, "DeadlineExceeded"),
         (["generate", PROMPT, "--model", "none"], 6, "NotFound"),
         (["health", "--wait", "0.2", "--model", "none"], 5, "DeadlineExceeded"),
         (["stats", "--model", "none"], 6, "NotFound"),
