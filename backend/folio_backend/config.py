@@ -24,7 +24,7 @@ TaskName = Literal["generate", "attention"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 DtypeName = Literal["float32", "float16", "bfloat16"]
 DtypeChoice = Literal["auto", "float32", "float16", "bfloat16"]
-CodecName = Literal["none", "int8", "k8v4", "int4", "auto"]
+CodecName = Literal["none", "int8", "k8v4", "int4", "k4v2", "auto"]
 StrategyName = Literal["lru"]
 LogFormat = Literal["text", "json"]
 
@@ -225,7 +225,7 @@ class Settings(BaseSettings):
         if self.task == "attention" and self.codec == AUTO_CODEC:
             raise ConfigurationError(
                 "codec is auto, which measures a language model, and task attention has none; "
-                "allowed: none, int8, k8v4, int4."
+                "allowed: none, int8, k8v4, int4, k4v2."
             )
 
     def resolved_dtype(self, device: Literal["cpu", "cuda"], stored: DtypeName) -> DtypeName:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-CODECS = ("none", "int8", "k8v4", "int4")
+CODECS = ("none", "int8", "k8v4", "int4", "k4v2")
 WORKLOADS = ("new", "resumed")
 MODES = ("concurrency", "request_rate")
 RATE_SHARES = (0.5, 0.8, 1.1)

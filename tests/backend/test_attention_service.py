@@ -17,7 +17,7 @@ from folio_kernels.pool import AttentionBatch
 from tests.backend.attention_inputs import answer, expected_output, history, num_pages, operate, serving
 
 TOLERANCE = 1e-4
-CODECS = ["none", "int8", "k8v4", "int4"]
+CODECS = ["none", "int8", "k8v4", "int4", "k4v2"]
 STEP_LENGTHS = st.lists(st.integers(1, 5) | st.sampled_from([1, 63, 64, 65, 130]), min_size=1, max_size=5)
 
 

@@ -98,7 +98,9 @@ def test_unknown_names_stop_the_load(parameters: dict[str, str], environment: di
 
 def test_codecs_are_measured_where_there_is_a_model() -> None:
     assert Settings.load(GENERATE, {"KV_CACHE_CODEC": "auto"}).codec == "auto"
-    with pytest.raises(ConfigurationError, match=r"codec is auto, .* task attention .*allowed: none, int8, k8v4, int4"):
+    with pytest.raises(
+        ConfigurationError, match=r"codec is auto, .* task attention .*allowed: none, int8, k8v4, int4, k4v2"
+    ):
         Settings.load(ATTENTION, {"KV_CACHE_CODEC": "auto"})
 
 
@@ -106,7 +108,7 @@ def test_codecs_are_measured_where_there_is_a_model() -> None:
     ("parameters", "environment", "words"),
     [
         ({"task": "embed"}, {}, ["parameter task", "'embed'", "one of generate, attention"]),
-        ({"codec": "int9"}, {}, ["parameter codec", "'int9'", "one of none, int8, k8v4, int4, auto"]),
+        ({"codec": "int9"}, {}, ["parameter codec", "'int9'", "one of none, int8, k8v4, int4, k4v2, auto"]),
         (
             {"codec": "int8"},
             {"KV_CACHE_CODEC": "x"},

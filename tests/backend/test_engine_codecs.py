@@ -13,7 +13,7 @@ from tests.backend.conftest import NewEngine
 from tests.backend.run_equality import Run, assert_equal_runs, run_of
 from tests.backend.tiny_models import random_ids
 
-CODECS = ["none", "int8", "k8v4", "int4", "int4+none"]
+CODECS = ["none", "int8", "k8v4", "int4", "k4v2", "int4+none"]
 """The last one: a layer of each."""
 
 PROMPT = random_ids(330, seed=3)

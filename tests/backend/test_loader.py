@@ -21,7 +21,7 @@ def settings_for(folder: Path, **parameters: str) -> Settings:
     return Settings.load({"task": "generate", "model": str(folder), "compile": "false", **parameters}, {})
 
 
-@pytest.mark.parametrize("codec", ["none", "int8", "k8v4", "int4"])
+@pytest.mark.parametrize("codec", ["none", "int8", "k8v4", "int4", "k4v2"])
 def test_a_folder_is_served(codec: str, llama_folder: Path) -> None:
     progress: list[str] = []
     engine = load_engine(settings_for(llama_folder, codec=codec, max_memory_mb="16"), "cpu", progress.append)
