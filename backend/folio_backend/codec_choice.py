@@ -13,17 +13,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from folio_backend.cache.eviction import LeastRecentlyUsed
-from folio_backend.cache.kv_cache import KVCache
-from folio_backend.cache.page_store import PageCount, PageStore
-from folio_backend.cache.page_table import PageTable
-from folio_backend.model_check import head_dim, num_kv_heads
-from folio_backend.model_runner import ModelRunner
-from folio_backend.step import StepSequence, build_step
+from folio_backend.calibration import CalibrationOperations, layer_operations, read
 from folio_kernels.codecs import CODECS, Codec
-from folio_kernels.layout import PAGE_SIZE, PageLayout
-from folio_kernels.operations import Operations, operations_for
-from folio_kernels.pool import AttentionBatch, PagePool
+from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.operations import Operations
+from folio_kernels.pool import AttentionBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,9 +31,6 @@ ERROR_BOUND = 0.15
 int4 changes SmolLM2's layers by 2 to 9 %, random layers' by 1 to 7 %; where key biases ruin it, by 17 % (biases of 10)
 to 47 % (of 300). The bound lies between.
 """
-
-CALIBRATION_TOKENS = 512
-"""Eight pages: with one sink, most queries read several sealed ones. SmolLM2 takes three seconds for it on one core."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +62,12 @@ class CodecChoice:
         return f"codec auto lets attention change by {ERROR_BOUND:.0%}: {'; '.join(parts)}"
 
 
-@torch.inference_mode()
 def measure_codecs(
-    model: PreTrainedModel, token_ids: Sequence[int], sink_pages: int, cache_dtype: torch.dtype
+    model: PreTrainedModel,
+    token_ids: Sequence[int],
+    sink_pages: int,
+    cache_dtype: torch.dtype,
+    key_guide: torch.Tensor | None = None,
 ) -> CodecChoice:
     """Reads the tokens, of which the first `CALIBRATION_TOKENS` count.
 
@@ -84,13 +78,10 @@ def measure_codecs(
         token_ids: what it reads.
         sink_pages: first pages that stay raw.
         cache_dtype: of raw pages.
+        key_guide: what 4-bit keys will be rounded by, see `PagePool`.
     """
-    read = list(token_ids[:CALIBRATION_TOKENS])
-    measuring = _MeasuringOperations(model, cache_dtype, len(read) // PAGE_SIZE + 1, sink_pages)
-    cache = KVCache(PageStore(measuring.num_pages, LeastRecentlyUsed()), sink_pages)
-    table = PageTable(prefix_keys=None)
-    cache.extend(table, len(read))
-    ModelRunner(model, measuring).run(build_step([StepSequence(table, read, wants_logits=True)]))
+    measuring = _MeasuringOperations(model, cache_dtype, sink_pages, key_guide)
+    read(model, measuring, token_ids, sink_pages)
     return CodecChoice(tuple(errors for _, errors in sorted(measuring.errors.items())))
 
 
@@ -105,42 +96,38 @@ def _ranges(layers: Sequence[int]) -> str:
     return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-class _MeasuringOperations:
-    """Attention over uncompressed pages, and beside it the same over each codec's, which is only compared.
-
-    One sequence, one step: a layer's pages are done with when the next layer comes, so all share the pools' only layer.
+class _MeasuringOperations(CalibrationOperations):
+    """Beside the uncompressed pages the same in each codec, whose attention is only compared.
 
     Attributes:
-        pool: the uncompressed pages.
-        num_pages: of each pool.
         errors: by layer, then by codec.
     """
 
-    def __init__(self, model: PreTrainedModel, cache_dtype: torch.dtype, num_pages: int, sink_pages: int) -> None:
-        self.num_pages = PageCount(num_pages, num_pages)
+    def __init__(
+        self, model: PreTrainedModel, cache_dtype: torch.dtype, sink_pages: int, key_guide: torch.Tensor | None
+    ) -> None:
+        super().__init__(model)
         self.errors: dict[int, dict[str, float]] = {}
+        self._model, self._cache_dtype, self._key_guide = model, cache_dtype, key_guide
         self._reads_sealed = slice((sink_pages + 1) * PAGE_SIZE, None)
-
-        def operations(codec: Codec, raw_dtype: torch.dtype) -> Operations:
-            layout = PageLayout(1, num_kv_heads(model.config), head_dim(model.config), codec, raw_dtype)
-            return operations_for(PagePool(layout, num_pages, num_pages, model.device), compiled=False)
-
-        self._exact = operations(CODECS["none"], model.dtype)
-        self._lossy = {codec.name: operations(codec, cache_dtype) for codec in LADDER[:-1]}
-        self.pool = self._exact.pool
+        self._lossy: dict[str, Operations] = {}
 
     def append(self, layer: int, key: torch.Tensor, value: torch.Tensor, slots: torch.Tensor) -> None:
-        del layer
-        for operations in (self._exact, *self._lossy.values()):
+        super().append(layer, key, value, slots)
+        guide = None if self._key_guide is None else self._key_guide[layer : layer + 1]
+        self._lossy = {
+            codec.name: layer_operations(self._model, codec, self._cache_dtype, guide) for codec in LADDER[:-1]
+        }
+        for operations in self._lossy.values():
             operations.append(0, key, value, slots)
 
     def seal(self, layers: slice, raw_pages: torch.Tensor, sealed_pages: torch.Tensor) -> None:
-        del layers
-        for operations in (self._exact, *self._lossy.values()):
+        super().seal(layers, raw_pages, sealed_pages)
+        for operations in self._lossy.values():
             operations.seal(slice(0, 1), raw_pages, sealed_pages)
 
     def attend(self, layer: int, query: torch.Tensor, batch: AttentionBatch, scale: float) -> torch.Tensor:
-        exact = self._exact.attend(0, query, batch, scale)
+        exact = super().attend(layer, query, batch, scale)
         self.errors[layer] = {
             name: _relative_error(
                 operations.attend(0, query, batch, scale)[self._reads_sealed], exact[self._reads_sealed]
@@ -148,9 +135,6 @@ class _MeasuringOperations:
             for name, operations in self._lossy.items()
         }
         return exact
-
-    def warm_up(self, num_heads: int) -> None:
-        """Nothing is compiled."""
 
 
 def _relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:

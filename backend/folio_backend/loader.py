@@ -16,24 +16,20 @@ from folio_backend.admission import Admission, AdmissionLimits
 from folio_backend.cache.eviction import STRATEGIES
 from folio_backend.cache.kv_cache import KVCache
 from folio_backend.cache.page_store import PageCount, PageStore
-from folio_backend.cache.prefix_key import PrefixKeys, digest_of
-from folio_backend.calibration_text import CALIBRATION_TEXT
-from folio_backend.codec_choice import measure_codecs
-from folio_backend.config import AUTO_CODEC
+from folio_backend.cache.prefix_key import PrefixKeys
 from folio_backend.engine import Engine
 from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import ConfigurationError
-from folio_backend.model_check import check_by_trial, check_configuration, head_dim, num_kv_heads
+from folio_backend.model_check import check_by_trial, check_configuration
 from folio_backend.model_compilation import compile_layers
 from folio_backend.model_runner import ModelRunner
+from folio_backend.page_format import PageFormat, page_format
 from folio_backend.pool_size import num_pages_within
 from folio_backend.scheduler import Scheduler
 from folio_backend.sessions import SessionRegistry
 from folio_backend.text_tokenizer import TextTokenizer
 from folio_backend.weights import resolve_model, weights_digest
-from folio_kernels.codecs import Codec, codec_named
-from folio_kernels.layout import PAGE_SIZE
-from folio_kernels.mixed_pool import AnyLayout, AnyPool, layout_of, pool_of
+from folio_kernels.mixed_pool import AnyPool, pool_of
 from folio_kernels.operations import operations_for
 
 if TYPE_CHECKING:
@@ -62,10 +58,10 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
     cache_dir = None if settings.weights_cache_dir is None else Path(settings.weights_cache_dir)
     folder = resolve_model(settings.model, cache_dir, progress)
     model = _load_model(folder, settings, device, progress)
-    layout = _layout(model, folder, settings, progress)
-    pool = _allocate(layout, settings, device)
+    pages = page_format(model, folder, settings, progress)
+    pool = _allocate(pages, settings, device)
     operations = operations_for(pool, compiled=settings.compile)
-    names = ", ".join(sorted({codec.name for codec in layout.codecs}))
+    names = ", ".join(sorted({codec.name for codec in pages.layout.codecs}))
     progress(f"compiling attention for codec {names}" if settings.compile else "compilation is off")
     operations.warm_up(int(model.config.get_text_config().num_attention_heads))
     runner = ModelRunner(model, operations)
@@ -74,7 +70,7 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
     num_pages = PageCount(pool.num_raw_pages, pool.num_sealed_pages)
     store = PageStore(num_pages, STRATEGIES[settings.strategy](), settings.gc_threshold)
     cache = KVCache(store, settings.sink_pages)
-    return Engine(_parts(runner, cache, settings, folder))
+    return Engine(_parts(runner, cache, settings, folder, pages))
 
 
 def _load_model(
@@ -96,43 +92,21 @@ def _load_model(
     return model
 
 
-def _layout(model: PreTrainedModel, folder: Path, settings: Settings, progress: Progress) -> AnyLayout:
-    model_dtype = str(model.dtype).removeprefix("torch.")
-    cache_dtype = getattr(torch, settings.resolved_cache_dtype(model_dtype))  # type: ignore[arg-type]
-    if settings.codec == AUTO_CODEC:
-        codecs = _measured_codecs(model, folder, settings.sink_pages, cache_dtype, progress)
-    else:
-        codecs = (codec_named(settings.codec),) * int(model.config.get_text_config().num_hidden_layers)
-    return layout_of(codecs, num_kv_heads(model.config), head_dim(model.config), cache_dtype)
-
-
-def _measured_codecs(
-    model: PreTrainedModel, folder: Path, sink_pages: int, cache_dtype: torch.dtype, progress: Progress
-) -> tuple[Codec, ...]:
-    """Each layer's codec, by what compression changes while the model reads the calibration text."""
-    progress("measuring what each codec changes in each layer")
-    token_ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)(CALIBRATION_TEXT).input_ids
-    longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    choice = measure_codecs(model, token_ids[:longest], sink_pages, cache_dtype)
-    progress(choice.describe())
-    return choice.codecs
-
-
-def _allocate(layout: AnyLayout, settings: Settings, device: Literal["cpu", "cuda"]) -> AnyPool:
+def _allocate(pages: PageFormat, settings: Settings, device: Literal["cpu", "cuda"]) -> AnyPool:
     limit_bytes = settings.memory_limit_bytes(device)
     if limit_bytes is None:
         limit_bytes = int(0.8 * torch.cuda.mem_get_info()[0])
     count = num_pages_within(
-        layout,
+        pages.layout,
         limit_bytes,
         max_running=settings.max_running_requests,
         max_step_tokens=settings.max_step_tokens,
         max_tokens=settings.max_tokens,
     )
-    return pool_of(layout, count.raw, count.sealed, device)
+    return pool_of(pages.layout, count.raw, count.sealed, device, pages.key_guide)
 
 
-def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path) -> EngineParts:
+def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path, pages: PageFormat) -> EngineParts:
     config = runner.model.config
     limits = AdmissionLimits(
         max_model_tokens=_max_model_tokens(config, settings),
@@ -141,11 +115,11 @@ def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path
     )
     sessions = SessionRegistry(cache, settings.max_sessions)
     tokenizer = TextTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True), _eos_ids(runner.model))
-    weights, pages = weights_digest(folder), _format_digest(runner, settings)
+    weights, format_digest = weights_digest(folder), pages.digest(runner.model, settings.sink_pages)
     secret = b"" if settings.tenant_secret is None else settings.tenant_secret.get_secret_value().encode()
 
     def prefix_keys(tenant: str) -> PrefixKeys:
-        return PrefixKeys(secret + b"\0" + tenant.encode(), weights, pages)
+        return PrefixKeys(secret + b"\0" + tenant.encode(), weights, format_digest)
 
     return EngineParts(
         runner=runner,
@@ -156,21 +130,6 @@ def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path
         tokenizer=tokenizer,
         max_model_tokens=limits.max_model_tokens,
         vocabulary_size=int(config.get_text_config().vocab_size),
-    )
-
-
-def _format_digest(runner: ModelRunner, settings: Settings) -> bytes:
-    """Digest of everything but weights and tokens that changes a page's bytes."""
-    layout, text = runner.operations.pool.layout, runner.model.config.get_text_config()
-    return digest_of(
-        model_dtype=runner.model.dtype,
-        cache_dtype=layout.raw_dtype,
-        codecs=layout.codecs,
-        page_size=PAGE_SIZE,
-        sink_pages=settings.sink_pages,
-        rope=getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None),
-        retention="all",
-        adapter="none",
     )
 
 

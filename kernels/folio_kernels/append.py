@@ -11,11 +11,11 @@ import torch
 import triton
 import triton.language as tl
 
-from folio_kernels import reference
+from folio_kernels import encoding
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
 
-FP16_MAX = tl.constexpr(reference.FP16_MAX)
+FP16_MAX = tl.constexpr(encoding.FP16_MAX)
 
 DIMS_AT_ONCE = 64
 """Dims that one program writes, and that one product of a rotation sums over."""

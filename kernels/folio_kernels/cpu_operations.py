@@ -51,14 +51,20 @@ class CpuOperations:
     def _seal(self, layers: slice, raw_pages: torch.Tensor, sealed_pages: torch.Tensor, *, is_first: bool) -> None:
         raw = self.pool.raw[:, layers][raw_pages]
         leading, pages = raw.shape[:3], _at_least(MIN_PAGES, raw.flatten(0, 2))
-        keys, values = pages[:, 0], pages[:, 1]
+        keys, values, guide = pages[:, 0], pages[:, 1], self._guide(layers, leading)
         if is_first:
-            for tensor in (keys, values):
+            for tensor in (keys, values, *(() if guide is None else (guide,))):
                 torch._dynamo.maybe_mark_dynamic(tensor, 0)  # noqa: SLF001 - public by its documentation
-        fields = self._encode_pages(keys, values, self.pool.layout.codec)
+        fields = self._encode_pages(keys, values, self.pool.layout.codec, guide)
         count = leading.numel()
         encoded = {name: values[:count].unflatten(0, leading) for name, values in fields.items()}
         reference.write_fields(self.pool, layers, sealed_pages, encoded)
+
+    def _guide(self, layers: slice, leading: torch.Size) -> torch.Tensor | None:
+        """What rounds each of a launch's pages, layers and heads: `[at least MIN_PAGES, 2, head_dim]`."""
+        if self.pool.key_guide is None:
+            return None
+        return _at_least(MIN_PAGES, self.pool.key_guide[layers].expand(*leading, -1, -1).flatten(0, 2))
 
     def attend(self, layer: int, query: torch.Tensor, batch: AttentionBatch, scale: float) -> torch.Tensor:
         """See `Operations.attend`."""

@@ -91,10 +91,24 @@ class MixedPool:
     """
 
     def __init__(
-        self, layout: MixedLayout, num_raw_pages: int, num_sealed_pages: int, device: torch.device | str = "cpu"
+        self,
+        layout: MixedLayout,
+        num_raw_pages: int,
+        num_sealed_pages: int,
+        device: torch.device | str = "cpu",
+        key_guide: torch.Tensor | None = None,
     ) -> None:
         self.layout = layout
-        self.parts = tuple(PagePool(part.layout, num_raw_pages, num_sealed_pages, device) for part in layout.parts)
+        self.parts = tuple(
+            PagePool(
+                part.layout,
+                num_raw_pages,
+                num_sealed_pages,
+                device,
+                None if key_guide is None else key_guide[list(part.layers)],
+            )
+            for part in layout.parts
+        )
 
     @property
     def device(self) -> torch.device:
@@ -121,9 +135,13 @@ AnyPool = PagePool | MixedPool
 
 
 def pool_of(
-    layout: AnyLayout, num_raw_pages: int, num_sealed_pages: int, device: torch.device | str = "cpu"
+    layout: AnyLayout,
+    num_raw_pages: int,
+    num_sealed_pages: int,
+    device: torch.device | str = "cpu",
+    key_guide: torch.Tensor | None = None,
 ) -> AnyPool:
-    """A pool of pages of that shape."""
+    """A pool of pages of that shape; `key_guide` as `PagePool` has it, for all layers."""
     if isinstance(layout, MixedLayout):
-        return MixedPool(layout, num_raw_pages, num_sealed_pages, device)
-    return PagePool(layout, num_raw_pages, num_sealed_pages, device)
+        return MixedPool(layout, num_raw_pages, num_sealed_pages, device, key_guide)
+    return PagePool(layout, num_raw_pages, num_sealed_pages, device, key_guide)

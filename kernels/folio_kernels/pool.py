@@ -27,6 +27,8 @@ class PagePool:
         raw: `[num_raw_pages, layers, kv_heads, 2, page_size, head_dim]` in the cache's dtype.
         sealed: `[num_sealed_pages, layers, kv_heads, record_bytes]` uint8.
         rotation: `[head_dim, head_dim]` float32, orthonormal and symmetric; None where the codec rotates nothing.
+        key_guide: `[layers, kv_heads, 2, head_dim]` float32, what 4-bit keys are rounded by (see `key_guide`); None
+            where each goes to the nearest code.
     """
 
     def __init__(
@@ -35,8 +37,10 @@ class PagePool:
         num_raw_pages: int,
         num_sealed_pages: int,
         device: torch.device | str = "cpu",
+        key_guide: torch.Tensor | None = None,
     ) -> None:
         self.layout = layout
+        self.key_guide = None if key_guide is None else key_guide.to(device).contiguous()
         heads = (layout.num_layers, layout.num_kv_heads)
         # Zeros, not empty: what a masked slot holds is multiplied by zero, and zero times NaN is NaN.
         self.raw = torch.zeros(

@@ -1,6 +1,6 @@
 """Quantising blocks of a page within a kernel: ranges, clip search and codes.
 
-Follows `reference.encode_symmetric`, `encode_asymmetric` and `unshrunk` step by step, and gives the same numbers except
+Follows `encoding.encode_symmetric`, `encode_asymmetric` and `unshrunk` step by step, and gives the same numbers except
 where the last bit of a quotient or a sum decides:
 
 - a quotient is a product with the reciprocal, so an entry half-way between two codes, within a rounding error, may
@@ -18,10 +18,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from folio_kernels import reference
+from folio_kernels import encoding
 
-FP16_MAX = tl.constexpr(reference.FP16_MAX)
-LEAST_SHARED = tl.constexpr(reference.LEAST_SHARED)
+FP16_MAX = tl.constexpr(encoding.FP16_MAX)
+LEAST_SHARED = tl.constexpr(encoding.LEAST_SHARED)
 ROUNDING = tl.constexpr(12582912.0)
 """1.5 * 2^23: adding it to a small float32 leaves the nearest integer, half to even, in the lowest bits."""
 

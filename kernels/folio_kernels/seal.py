@@ -13,14 +13,16 @@ import torch
 import triton
 import triton.language as tl
 
-from folio_kernels import reference
+from folio_kernels import encoding, key_guide
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
 from folio_kernels.quantise import asymmetric_range, codes_of, reciprocal, symmetric_scale, unshrunk
 
 KEY_CLIP_RATIOS = (1.0,)
 """Keys are not clipped: their outliers lie in channels, and each channel has a scale of its own."""
-UNSHRUNK_BITS = tl.constexpr(reference.UNSHRUNK_BITS)
+UNSHRUNK_BITS = tl.constexpr(encoding.UNSHRUNK_BITS)
+
+MOST_STEPS = tl.constexpr(key_guide.MOST_STEPS)
 
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
 """By head_dim: what keeps a page part in registers without spills."""
@@ -94,6 +96,46 @@ def seal_keys(
 
 
 @triton.jit
+def seal_guided_keys(
+    p_keys,
+    p_codes,
+    p_scale,
+    p_zero,
+    p_guide,
+    RATIOS: tl.constexpr,
+    STAGES: tl.constexpr,
+    D: tl.constexpr,
+    PAGE: tl.constexpr,
+):
+    """`seal_keys` at 4 bits, each key rounded in stages by what is owed to its product with the mean query.
+
+    A stage is a few dims of all tokens, so that a token's dims lie in few threads. Every two stages share bytes.
+    """
+    WIDTH: tl.constexpr = D // STAGES
+    HALF: tl.constexpr = D // 2
+    LEVELS: tl.constexpr = 15.0
+    b_owed = tl.zeros((PAGE,), tl.float32)
+    for pair in tl.static_range(1, STAGES // 2 + 1):
+        b_bytes = tl.zeros((PAGE, WIDTH), tl.int32)
+        for share in tl.static_range(2):
+            o_dim = (share + 1) * HALF - pair * WIDTH + tl.arange(0, WIDTH)
+            b_x = load_block(p_keys, 0, PAGE, (share + 1) * HALF - pair * WIDTH, WIDTH, D)
+            b_low, b_high = tl.min(b_x, 0).to(tl.float32), tl.max(b_x, 0).to(tl.float32)
+            b_scale, b_zero = asymmetric_range((b_x,), b_low, b_high, 0, LEVELS, RATIOS)
+            tl.store(p_scale + o_dim, b_scale)
+            tl.store(p_zero + o_dim, b_zero)
+            b_above = b_x.to(tl.float32) - b_zero.to(tl.float32)[None, :]
+            b_reciprocal = reciprocal(b_scale)
+            b_moved = b_owed[:, None] * (tl.load(p_guide + D + o_dim) * b_reciprocal)[None, :]
+            b_moved = tl.minimum(tl.maximum(b_moved, -MOST_STEPS), MOST_STEPS)
+            b_code = codes_of(b_above * b_reciprocal[None, :] - b_moved, 1.0, 0.0, LEVELS)
+            b_lost = b_code.to(tl.float32) * b_scale.to(tl.float32)[None, :] - b_above
+            b_owed += tl.sum(b_lost * tl.load(p_guide + o_dim)[None, :], 1)
+            b_bytes |= b_code << (share * 4)
+        store_block(p_codes, b_bytes.to(tl.uint8), 0, HALF - pair * WIDTH, HALF)
+
+
+@triton.jit
 def seal_values(
     p_values, p_codes, p_scale, p_zero, BITS: tl.constexpr, RATIOS: tl.constexpr, D: tl.constexpr, PAGE: tl.constexpr
 ):
@@ -150,6 +192,7 @@ def seal_kernel(
     p_key_zero,
     p_value_scale,
     p_value_zero,
+    p_guide,
     p_raw_pages,
     p_sealed_pages,
     first_layer,
@@ -163,12 +206,13 @@ def seal_kernel(
     KEY_RATIOS: tl.constexpr,
     VALUE_RATIOS: tl.constexpr,
     ROWS: tl.constexpr,
+    STAGES: tl.constexpr,
 ):
     """One program per page, layer, and KV head's keys or values.
 
-    `p_raw` is `[page, num_layers, KV_HEADS, 2, PAGE, D]`; the other pointers are the fields of the pool's first sealed
-    record, whose records are `[page, num_layers, KV_HEADS]`. Records are counted in 64 bits: a pool has more elements
-    than 32 bits count.
+    `p_raw` is `[page, num_layers, KV_HEADS, 2, PAGE, D]`, `p_guide` `[num_layers, KV_HEADS, 2, D]` or None; the other
+    pointers are the fields of the pool's first sealed record, whose records are `[page, num_layers, KV_HEADS]`. Records
+    are counted in 64 bits: a pool has more elements than 32 bits count.
     """
     i_page, i_layer, i_part = tl.program_id(0), first_layer + tl.program_id(1), tl.program_id(2)
     i_head, is_value = i_part // 2, i_part % 2
@@ -187,7 +231,11 @@ def seal_kernel(
     else:
         p_zero = p_key_scale if p_key_zero is None else p_key_zero
         p_codes, p_scale, p_zero = p_key_codes + o_codes, p_key_scale + o_scale, p_zero + o_scale
-        seal_keys(p_part, p_codes, p_scale, p_zero, KEY_BITS, KEY_RATIOS, ROWS, D, PAGE)
+        if p_guide is None:
+            seal_keys(p_part, p_codes, p_scale, p_zero, KEY_BITS, KEY_RATIOS, ROWS, D, PAGE)
+        else:
+            p_guide += (i_layer * KV_HEADS + i_head) * (2 * D)
+            seal_guided_keys(p_part, p_codes, p_scale, p_zero, p_guide, KEY_RATIOS, STAGES, D, PAGE)
 
 
 def seal(pool: PagePool, layers: slice, raw_pages: torch.Tensor, sealed_pages: torch.Tensor) -> None:
@@ -208,6 +256,7 @@ def seal(pool: PagePool, layers: slice, raw_pages: torch.Tensor, sealed_pages: t
     seal_kernel[len(raw_pages), end_layer - first_layer, 2 * layout.num_kv_heads](
         pool.raw,
         *fields,
+        pool.key_guide if layout.codec.key_bits == key_guide.GUIDED_BITS else None,
         raw_pages,
         sealed_pages,
         first_layer,
@@ -228,7 +277,8 @@ def seal_constants(layout: PageLayout) -> dict[str, int | tuple[float, ...]]:
         "VALUE_BITS": layout.codec.value_bits,
         "RECORD_BYTES": layout.sealed_record_bytes,
         "KEY_RATIOS": KEY_CLIP_RATIOS,
-        "VALUE_RATIOS": reference.CLIP_RATIOS,
+        "VALUE_RATIOS": encoding.CLIP_RATIOS,
+        "STAGES": key_guide.STAGES,
         "ROWS": rows_of_block(layout.codec.key_bits, layout.head_dim),
     }
 

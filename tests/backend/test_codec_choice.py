@@ -11,7 +11,8 @@ import torch
 from folio_backend import engine_state
 from folio_backend.cache.page import PageKind, PageState
 from folio_backend.codec_choice import ERROR_BOUND, CodecChoice, measure_codecs
-from folio_backend.loader import _format_digest, load_engine
+from folio_backend.loader import load_engine
+from folio_backend.page_format import PageFormat
 from tests.backend.engine_harness import Answer, EngineHarness, EngineSize, text_request
 from tests.backend.test_loader import settings_for
 from tests.backend.tiny_models import biased_model, llama_config, random_ids, random_model, save
@@ -44,9 +45,9 @@ def test_layers_whose_key_biases_ruin_4_bits_get_a_wider_codec(biased_folder: Pa
 
 
 def test_pages_of_other_layers_codecs_are_other_pages() -> None:
-    model, settings = random_model(llama_config()), settings_for(Path("model"))
+    model = random_model(llama_config())
     digests = [
-        _format_digest(EngineHarness(model, EngineSize(codec=codec)).runner, settings)
+        PageFormat(EngineHarness(model, EngineSize(codec=codec)).runner.operations.pool.layout, None).digest(model, 1)
         for codec in ("int4", "int4+int8", "int8+int4", "int4+int4")
     ]
     assert len(set(digests)) == 3

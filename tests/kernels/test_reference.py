@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from folio_kernels import reference
+from folio_kernels import encoding, reference
 from folio_kernels.codecs import CODECS, RAW_BITS, Codec, codec_named
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool, hadamard
@@ -74,9 +74,9 @@ def test_codec_none_keeps_every_bit() -> None:
 @pytest.mark.parametrize("bits", [2, 4])
 def test_packing_is_undone_by_unpacking(bits: int) -> None:
     codes = torch.randint(2**bits, (5, 3, HEAD_DIM))
-    packed = reference.pack(codes, bits)
+    packed = encoding.pack(codes, bits)
     assert packed.shape == (5, 3, HEAD_DIM * bits // 8)
-    assert torch.equal(reference.unpack(packed, bits), codes.float())
+    assert torch.equal(encoding.unpack(packed, bits), codes.float())
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
@@ -87,8 +87,8 @@ def test_the_rotation_is_its_own_inverse(size: int) -> None:
 def test_clipping_pays_at_four_bits() -> None:
     values = torch.randn((8, PAGE_SIZE, HEAD_DIM), generator=torch.Generator().manual_seed(1))
     errors = []
-    for ratios in ((1.0,), reference.CLIP_RATIOS):
-        codes, scale, zero = reference.encode_asymmetric(values, -1, 4, ratios)
+    for ratios in ((1.0,), encoding.CLIP_RATIOS):
+        codes, scale, zero = encoding.encode_asymmetric(values, -1, 4, ratios)
         errors.append((codes * scale.float()[..., None] + zero.float()[..., None] - values).square().mean())
     assert errors[1] < 0.95 * errors[0]
 

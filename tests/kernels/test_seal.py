@@ -9,13 +9,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from folio_kernels import reference
+from folio_kernels import encoding, reference
 from folio_kernels.codecs import CODECS, Codec, codec_named
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
 from folio_kernels.seal import seal
 from tests.kernels.adversarial_pages import adversarial_pages, largest_error
 from tests.kernels.huge_memory import huge_tensor
+from tests.kernels.test_key_guide import random_guide
 
 OTHER_RANGES = 2e-3
 """Share of tokens whose clip search may choose another ratio: the two best lie within a rounding error of a sum."""
@@ -24,10 +25,12 @@ OTHER_CODES = 1e-4
 LOSSY = [codec for codec in CODECS.values() if codec.compresses]
 
 
-def noisy_pool(codec: str, head_dim: int, device: torch.device, num_pages: int = 5) -> PagePool:
+def noisy_pool(
+    codec: str, head_dim: int, device: torch.device, *, num_pages: int = 5, is_guided: bool = False
+) -> PagePool:
     """Three layers of two heads; raw pages hold noise, sealed ones bytes that mean nothing."""
     layout = PageLayout(3, 2, head_dim, codec_named(codec), torch.float16)
-    pool = PagePool(layout, num_pages, num_pages, device)
+    pool = PagePool(layout, num_pages, num_pages, device, random_guide(3, 2, head_dim) if is_guided else None)
     pool.raw.copy_(torch.randn(pool.raw.shape, generator=torch.Generator().manual_seed(head_dim)))
     pool.sealed.fill_(0x7E)  # 0x7E7E is a NaN of fp16
     return pool
@@ -35,7 +38,7 @@ def noisy_pool(codec: str, head_dim: int, device: torch.device, num_pages: int =
 
 def sealed_by_reference(pool: PagePool, layers: slice, raw: torch.Tensor, sealed: torch.Tensor) -> PagePool:
     """Another pool, of the same bytes, on which the reference has done the work."""
-    other = PagePool(pool.layout, pool.num_raw_pages, pool.num_sealed_pages, pool.raw.device)
+    other = PagePool(pool.layout, pool.num_raw_pages, pool.num_sealed_pages, pool.raw.device, pool.key_guide)
     other.raw.copy_(pool.raw)
     other.sealed.copy_(pool.sealed)
     reference.seal(other, layers, raw, sealed)
@@ -44,7 +47,7 @@ def sealed_by_reference(pool: PagePool, layers: slice, raw: torch.Tensor, sealed
 
 def assert_same_codes(got: torch.Tensor, expected: torch.Tensor, bits: int) -> None:
     """Codes differ by at most one, and rarely."""
-    difference = (reference.codes_of(got, bits) - reference.codes_of(expected, bits)).abs()
+    difference = (encoding.codes_of(got, bits) - encoding.codes_of(expected, bits)).abs()
     assert difference.max() <= 1
     assert difference.mean() <= OTHER_CODES
 
@@ -69,7 +72,17 @@ def assert_sealed_alike(got: PagePool, expected: PagePool) -> None:
 @pytest.mark.parametrize("head_dim", [64, 128, 256])
 @pytest.mark.parametrize("codec", LOSSY, ids=lambda codec: codec.name)
 def test_sealed_pages_are_the_references(codec: Codec, head_dim: int, device: torch.device) -> None:
-    pool = noisy_pool(codec.name, head_dim, device)
+    check_sealing(noisy_pool(codec.name, head_dim, device))
+
+
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+def test_keys_are_rounded_by_their_guide(head_dim: int, device: torch.device) -> None:
+    check_sealing(noisy_pool("int4", head_dim, device, is_guided=True))
+
+
+def check_sealing(pool: PagePool) -> None:
+    """Seals two pages in two of three layers, beside pages of NaN, and compares all that there is."""
+    device = pool.device
     raw, sealed, layers = torch.tensor([3, 0], device=device), torch.tensor([1, 4], device=device), slice(1, 3)
     pool.raw[[1, 2, 4]] = torch.nan
     expected = sealed_by_reference(pool, layers, raw, sealed)

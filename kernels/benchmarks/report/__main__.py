@@ -21,7 +21,7 @@ from .disassembly import THREADS_PER_WARP, Compiled, compiled
 
 NUM_LAYERS, NUM_KV_HEADS = 32, 8
 ARCHITECTURES = (80, 90, 100)
-KERNELS = ("append", "seal", "decode_attention", "merge_attention", "prefill_attention", "page_copy")
+KERNELS = ("append", "seal", "seal_guided", "decode_attention", "merge_attention", "prefill_attention", "page_copy")
 
 
 def main() -> None:

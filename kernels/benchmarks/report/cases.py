@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from folio_kernels import append, decode_attention, merge_attention, page_copy, prefill_attention, seal
+from folio_kernels.key_guide import GUIDED_BITS
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.raw_attention import TOKENS_AT_ONCE
 
@@ -45,7 +46,7 @@ STRIDES = frozenset(
 
 INDICES = frozenset({"p_query_starts", "p_lengths", "p_num_raw", "p_tables", "p_open_pages"})
 LONG_INDICES = frozenset({"p_slots", "p_raw_pages", "p_sealed_pages", "p_page_ids", "p_pages", "p_buffer"})
-FLOATS = frozenset({"p_partial", "p_lse", "p_rotation"})
+FLOATS = frozenset({"p_partial", "p_lse", "p_rotation", "p_guide"})
 HALVES = frozenset({"p_key_scale", "p_key_zero", "p_value_scale", "p_value_zero"})
 
 
@@ -54,7 +55,7 @@ class KernelCase:
     """One kernel for one codec.
 
     Attributes:
-        name: the kernel's module.
+        name: the kernel's module, and what sets it apart there.
         codec: the codec's name, or "any".
         kernel: a function of the Triton language.
         constants: its compile-time arguments by name.
@@ -96,15 +97,18 @@ def cases_of(layout: PageLayout, num_heads: int) -> Iterator[KernelCase]:
     rotation = {} if codec.rotates_values else {"p_rotation": None}
     decoding = decode_attention.decode_constants(layout, num_heads)
     yield KernelCase("append", codec.name, append.append_kernel, append.append_constants(layout) | rotation, 4, False)
+    sealing = seal.seal_constants(layout) | _missing_fields(layout)
     yield KernelCase(
         "seal",
         codec.name,
         seal.seal_kernel,
-        seal.seal_constants(layout) | _missing_fields(layout),
+        sealing | {"p_guide": None},
         seal.NUM_WARPS[dim],
         is_contracting=False,
         code_type=code_type,
     )
+    if codec.key_bits == GUIDED_BITS:
+        yield KernelCase("seal_guided", codec.name, seal.seal_kernel, sealing, seal.NUM_WARPS[dim], False)
     yield KernelCase(
         "decode_attention",
         codec.name,

@@ -1,0 +1,115 @@
+"""Keys rounded for the queries: the order of GPTQ, neighbours only, and products that hardly change."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from folio_kernels import reference
+from folio_kernels.codecs import codec_named
+from folio_kernels.cpu_operations import CpuOperations
+from folio_kernels.key_guide import STAGES, guide_for, guided_codes, stages
+from folio_kernels.layout import PAGE_SIZE, PageLayout
+from folio_kernels.mixed_operations import MixedOperations
+from folio_kernels.mixed_pool import MixedLayout, MixedPool
+from folio_kernels.pool import PagePool
+from tests.kernels.adversarial_pages import adversarial_pages, largest_error
+
+INT4 = codec_named("int4")
+
+
+def random_guide(*shape: int, seed: int = 0) -> torch.Tensor:
+    """What queries with a mean of about their spread make: `[*shape[:-1], 2, head_dim]`."""
+    generator = torch.Generator().manual_seed(seed)
+    return guide_for(torch.randn(shape, generator=generator), torch.rand(shape, generator=generator) + 0.1)
+
+
+def decoded_keys(keys: torch.Tensor, guide: torch.Tensor | None) -> torch.Tensor:
+    """What is read of keys after sealing."""
+    return reference.decode_pages(reference.encode_pages(keys, keys, INT4, guide), INT4)[0]
+
+
+@pytest.mark.parametrize("head_dim", [64, 128, 256])
+def test_stages_are_all_dims_once(head_dim: int) -> None:
+    dims = [dim for stage in stages(head_dim) for dim in range(head_dim)[stage]]
+    assert sorted(dims) == list(range(head_dim))
+    assert len(list(stages(head_dim))) == STAGES
+
+
+def test_each_dim_moves_to_where_the_rest_makes_up_best_for_what_was_lost() -> None:
+    """With one dim a stage, against the least squares that GPTQ solves at each dim."""
+    generator = torch.Generator().manual_seed(1)
+    mean, variance, key = (torch.randn(STAGES, generator=generator, dtype=torch.float64) for _ in range(3))
+    guide = guide_for(mean, variance.square())
+    spread = (variance.square() + variance.square().mean()) / 2
+    weights = torch.outer(mean, mean) + torch.diag(spread)
+    order = [dim for stage in stages(STAGES) for dim in range(STAGES)[stage]]
+    scale, error = 2.0, torch.zeros(STAGES, dtype=torch.float64)  # coarse enough to be moved by less than half a step
+    for index, dim in enumerate(order):
+        done, left = order[:index], order[index:]
+        best = torch.linalg.solve(weights[left][:, left], -weights[left][:, done] @ error[done])[0]
+        assert best.abs() < scale / 2
+        error[dim] = torch.round((key[dim] + best) / scale) * scale - key[dim]
+    scales = torch.full((STAGES,), scale, dtype=torch.float16)
+    codes = guided_codes(key.float().unsqueeze(0) + 14, scales, torch.zeros_like(scales), 4, guide)[0]
+    assert torch.equal(codes * scale - 14, (key + error).float())
+
+
+@given(page=adversarial_pages(64), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_a_key_takes_one_of_its_two_neighbours(page: torch.Tensor, seed: int) -> None:
+    lost = (decoded_keys(page, random_guide(64, seed=seed)) - page).abs()
+    assert (lost <= 2 * largest_error(page.float(), INT4.key_bits, -2)).all()
+
+
+def test_products_with_the_mean_query_hardly_change() -> None:
+    mean, keys = torch.randn(128), torch.randn((20, PAGE_SIZE, 128))
+    guide = guide_for(mean, torch.full((128,), 0.1))
+    nearest, guided = (((decoded_keys(keys, by) - keys) @ mean).square().mean() for by in (None, guide))
+    assert guided < 0.2 * nearest  # one stage of eight is left to itself
+
+
+def test_without_a_mean_query_every_key_goes_to_the_nearest_code() -> None:
+    keys = torch.randn((3, PAGE_SIZE, 64))
+    guide = guide_for(torch.zeros(64), torch.zeros(64))
+    assert torch.equal(decoded_keys(keys, guide), decoded_keys(keys, None))
+
+
+def guided_pool(guide: torch.Tensor) -> PagePool:
+    """Three layers of two heads, raw pages of noise."""
+    pool = PagePool(PageLayout(3, 2, 64, INT4, torch.float16), 4, 4, key_guide=guide)
+    pool.raw.copy_(torch.randn(pool.raw.shape, generator=torch.Generator().manual_seed(2)))
+    return pool
+
+
+@torch.inference_mode()
+def test_the_compiled_path_gives_the_references_bytes() -> None:
+    pools = [guided_pool(random_guide(3, 2, 64)) for _ in "ab"]
+    operations = CpuOperations(pools[1], compiled=True)
+    for layers, pages in ((slice(None), torch.tensor([0, 2, 3])), (slice(1, 2), torch.tensor([1]))):
+        reference.seal(pools[0], layers, pages, pages)
+        operations.seal(layers, pages, pages)
+        assert torch.equal(pools[0].sealed, pools[1].sealed)
+
+
+def test_each_layer_and_head_has_its_own_guide() -> None:
+    guide, first = random_guide(3, 2, 64), torch.tensor([0])
+    guided, others = guided_pool(guide), guided_pool(guide.flip(0, 1))
+    for pool in (guided, others):
+        reference.seal(pool, slice(None), first, first)
+    expected = reference.encode_pages(guided.raw[0, :, :, 0], guided.raw[0, :, :, 1], INT4, guide)["key_codes"]
+    assert torch.equal(guided.sealed_field("key_codes")[0], expected)
+    assert not torch.equal(others.sealed_field("key_codes")[0], expected)
+
+
+def test_layers_of_a_mixed_pool_keep_their_guides() -> None:
+    guide, first = random_guide(3, 2, 64), torch.tensor([0])
+    layout = MixedLayout(2, 64, (INT4, codec_named("k8v4"), INT4), torch.float16)
+    pool, alone = MixedPool(layout, 4, 4, key_guide=guide), guided_pool(guide)
+    for part, members in zip(pool.parts, layout.parts, strict=True):
+        part.raw.copy_(alone.raw[:, list(members.layers)])
+    MixedOperations(pool, [CpuOperations(part, compiled=False) for part in pool.parts]).seal(slice(None), first, first)
+    reference.seal(alone, slice(None), first, first)
+    assert torch.equal(pool.parts[0].sealed[0], alone.sealed[0, [0, 2]])
