@@ -78,7 +78,7 @@ def measure_codecs(
         token_ids: what it reads.
         sink_pages: first pages that stay raw.
         cache_dtype: of raw pages.
-        key_guide: what 4-bit keys will be rounded by, see `PagePool`.
+        key_guide: what 4-bit keys will be encoded by, see `PagePool`.
     """
     measuring = _MeasuringOperations(model, cache_dtype, sink_pages, key_guide)
     read(model, measuring, token_ids, sink_pages)

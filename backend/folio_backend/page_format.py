@@ -1,4 +1,4 @@
-"""What a model's pages look like: each layer's codec, and what keys are rounded by.
+"""What a model's pages look like: each layer's codec, and what keys are encoded by.
 
 Where the settings leave something to the model, it is measured on a text of ours. Knows what follows from settings and
 measurements; neither memory nor who reads the pages.
@@ -19,7 +19,7 @@ from folio_backend.calibration_text import CALIBRATION_TEXT
 from folio_backend.codec_choice import measure_codecs
 from folio_backend.config import AUTO_CODEC
 from folio_backend.model_check import head_dim, num_kv_heads
-from folio_backend.query_calibration import FIRST_POSITIONS, measure_key_guide
+from folio_backend.query_calibration import LONGEST_HISTORY, measure_key_guide
 from folio_kernels.codecs import Codec, codec_named
 from folio_kernels.key_guide import GUIDED_BITS, STAGES
 from folio_kernels.layout import PAGE_SIZE
@@ -56,7 +56,7 @@ class PageFormat:
             codecs=self.layout.codecs,
             page_size=PAGE_SIZE,
             sink_pages=sink_pages,
-            key_rounding="nearest" if self.key_guide is None else (CALIBRATION_TEXT, FIRST_POSITIONS, STAGES),
+            key_guide="nearest" if self.key_guide is None else (CALIBRATION_TEXT, LONGEST_HISTORY, STAGES),
             rope=getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None),
             retention="all",
             adapter="none",
@@ -83,7 +83,7 @@ def page_format(
     key_guide = None
     if _are_guided(codecs):
         token_ids = _calibration_tokens(model, folder)
-        progress("measuring the queries that keys are rounded for")
+        progress("measuring the queries that keys are encoded for")
         key_guide = measure_key_guide(model, token_ids)
         if is_auto:
             progress("measuring what each codec changes in each layer")

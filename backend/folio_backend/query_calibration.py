@@ -1,7 +1,7 @@
-"""Finds what keys of 4 bits are to be rounded by: the mean and the spread of the queries that read them.
+"""Finds what 4-bit keys are to be encoded by: the mean and the spread of the queries that read them.
 
-The model reads a short text at several positions, because RoPE turns a query by where it stands and the mean is to hold
-for long histories. Knows queries as attention gets them, no architecture.
+The model reads a short text in pieces, each by itself and at another position, because RoPE turns a query by where it
+stands and the mean is to hold for long histories. Knows queries as attention gets them, no architecture.
 """
 
 from __future__ import annotations
@@ -14,28 +14,41 @@ import torch
 from folio_backend.calibration import CALIBRATION_TOKENS, CalibrationOperations, read
 from folio_backend.model_check import num_kv_heads
 from folio_kernels.key_guide import guide_for
+from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.pool import AttentionBatch
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FIRST_POSITIONS = tuple(range(0, 8 * CALIBRATION_TOKENS, CALIBRATION_TOKENS))
-"""Where the text begins, one reading each: histories of up to 4,096 tokens."""
+NUM_PIECES = CALIBRATION_TOKENS // PAGE_SIZE
+"""A page each: what a piece reads of itself is raw."""
+LONGEST_HISTORY = 4096
+"""Tokens over which the pieces are spread, or all that the model knows positions of."""
+
+
+def pieces_of(token_ids: Sequence[int], max_tokens: int | None) -> list[tuple[int, list[int]]]:
+    """The text cut up, each piece with the position of its first token.
+
+    Args:
+        token_ids: the text; the first `CALIBRATION_TOKENS` count.
+        max_tokens: how many positions the model knows; None if it does not say.
+    """
+    last_start = max(0, min(max_tokens or LONGEST_HISTORY, LONGEST_HISTORY) - PAGE_SIZE)
+    pieces = [list(token_ids[index * PAGE_SIZE : (index + 1) * PAGE_SIZE][:max_tokens]) for index in range(NUM_PIECES)]
+    return [(last_start * index // (NUM_PIECES - 1), piece) for index, piece in enumerate(pieces) if piece]
 
 
 def measure_key_guide(model: PreTrainedModel, token_ids: Sequence[int]) -> torch.Tensor:
-    """What each KV head's keys are rounded by: float32 `[layers, kv_heads, 2, head_dim]`, see `key_guide`.
+    """What each KV head's keys are encoded by: float32 `[layers, kv_heads, 2, head_dim]`, see `key_guide`.
 
     Args:
         model: a causal LM that `model_check` accepts; its attention is left set to ours.
-        token_ids: what it reads, within the model's positions; the first `CALIBRATION_TOKENS` count.
+        token_ids: what it reads, not empty; the first `CALIBRATION_TOKENS` count.
     """
-    tokens = list(token_ids[:CALIBRATION_TOKENS])
-    longest: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
     listening = _ListeningOperations(model)
-    for first_position in FIRST_POSITIONS:
-        if longest is None or first_position + len(tokens) <= longest:
-            read(model, listening, tokens, sink_pages=0, first_position=first_position)
+    max_tokens: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+    for first_position, piece in pieces_of(token_ids, max_tokens):
+        read(model, listening, piece, sink_pages=0, first_position=first_position)
     return listening.key_guide()
 
 

@@ -27,7 +27,7 @@ class PagePool:
         raw: `[num_raw_pages, layers, kv_heads, 2, page_size, head_dim]` in the cache's dtype.
         sealed: `[num_sealed_pages, layers, kv_heads, record_bytes]` uint8.
         rotation: `[head_dim, head_dim]` float32, orthonormal and symmetric; None where the codec rotates nothing.
-        key_guide: `[layers, kv_heads, 2, head_dim]` float32, what 4-bit keys are rounded by (see `key_guide`); None
+        key_guide: `[layers, kv_heads, 2, head_dim]` float32, what 4-bit keys are encoded by (see `key_guide`); None
             where each goes to the nearest code.
     """
 

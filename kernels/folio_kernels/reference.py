@@ -22,7 +22,7 @@ from folio_kernels.encoding import (
     pack,
     unshrunk,
 )
-from folio_kernels.key_guide import GUIDED_BITS, guided_codes
+from folio_kernels.key_guide import GUIDED_BITS, fitted_ranges, guided_codes
 from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.pool import SEALED, AttentionBatch, PagePool
 
@@ -36,7 +36,7 @@ def encode_pages(
         keys: `[..., page_size, head_dim]`, as a raw page holds them.
         values: the same shape, rotated already where the codec rotates.
         codec: what to compress with.
-        guide: what 4-bit keys are rounded by, `[..., 2, head_dim]` float32; without one each goes to the nearest code.
+        guide: what 4-bit keys are encoded by, `[..., 2, head_dim]` float32; without one each goes to the nearest code.
 
     Returns:
         The fields of the sealed records by name, each with its layout's shape behind the leading dimensions.
@@ -50,6 +50,7 @@ def encode_pages(
     else:
         codes, scale, zero = encode_asymmetric(keys, -2, codec.key_bits, (1.0,))
         if guide is not None and codec.key_bits == GUIDED_BITS:
+            scale, zero = fitted_ranges(keys, codes, scale, zero, guide)
             codes = guided_codes(keys, scale, zero, codec.key_bits, guide)
         fields["key_scale"], fields["key_zero"] = scale, zero
         fields["key_codes"] = pack(codes, codec.key_bits)

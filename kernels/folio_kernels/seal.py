@@ -14,7 +14,9 @@ import triton
 import triton.language as tl
 
 from folio_kernels import encoding, key_guide
+from folio_kernels.guided_keys import seal_guided_keys
 from folio_kernels.layout import PAGE_SIZE, PageLayout
+from folio_kernels.page_blocks import load_block, store_block
 from folio_kernels.pool import PagePool
 from folio_kernels.quantise import asymmetric_range, codes_of, reciprocal, symmetric_scale, unshrunk
 
@@ -22,26 +24,9 @@ KEY_CLIP_RATIOS = (1.0,)
 """Keys are not clipped: their outliers lie in channels, and each channel has a scale of its own."""
 UNSHRUNK_BITS = tl.constexpr(encoding.UNSHRUNK_BITS)
 
-MOST_STEPS = tl.constexpr(key_guide.MOST_STEPS)
 
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
 """By head_dim: what keeps a page part in registers without spills."""
-
-
-@triton.jit
-def load_block(
-    p_x, ROW: tl.constexpr, ROWS: tl.constexpr, COLUMN: tl.constexpr, COLUMNS: tl.constexpr, D: tl.constexpr
-):
-    """A block of an array `[tokens, D]`."""
-    o_row, o_column = ROW + tl.arange(0, ROWS), COLUMN + tl.arange(0, COLUMNS)
-    return tl.load(p_x + o_row[:, None] * D + o_column[None, :])
-
-
-@triton.jit
-def store_block(p_x, b_x, ROW: tl.constexpr, COLUMN: tl.constexpr, D: tl.constexpr):
-    """Stores a block of an array `[tokens, D]`."""
-    o_row, o_column = ROW + tl.arange(0, b_x.shape[0]), COLUMN + tl.arange(0, b_x.shape[1])
-    tl.store(p_x + o_row[:, None] * D + o_column[None, :], b_x)
 
 
 @triton.jit
@@ -93,46 +78,6 @@ def seal_keys(
         b_bytes = b_codes
     for block in tl.static_range(len(b_bytes)):
         store_block(p_codes, b_bytes[block].to(tl.uint8), block * ROWS, 0, WIDTH)
-
-
-@triton.jit
-def seal_guided_keys(
-    p_keys,
-    p_codes,
-    p_scale,
-    p_zero,
-    p_guide,
-    RATIOS: tl.constexpr,
-    STAGES: tl.constexpr,
-    D: tl.constexpr,
-    PAGE: tl.constexpr,
-):
-    """`seal_keys` at 4 bits, each key rounded in stages by what is owed to its product with the mean query.
-
-    A stage is a few dims of all tokens, so that a token's dims lie in few threads. Every two stages share bytes.
-    """
-    WIDTH: tl.constexpr = D // STAGES
-    HALF: tl.constexpr = D // 2
-    LEVELS: tl.constexpr = 15.0
-    b_owed = tl.zeros((PAGE,), tl.float32)
-    for pair in tl.static_range(1, STAGES // 2 + 1):
-        b_bytes = tl.zeros((PAGE, WIDTH), tl.int32)
-        for share in tl.static_range(2):
-            o_dim = (share + 1) * HALF - pair * WIDTH + tl.arange(0, WIDTH)
-            b_x = load_block(p_keys, 0, PAGE, (share + 1) * HALF - pair * WIDTH, WIDTH, D)
-            b_low, b_high = tl.min(b_x, 0).to(tl.float32), tl.max(b_x, 0).to(tl.float32)
-            b_scale, b_zero = asymmetric_range((b_x,), b_low, b_high, 0, LEVELS, RATIOS)
-            tl.store(p_scale + o_dim, b_scale)
-            tl.store(p_zero + o_dim, b_zero)
-            b_above = b_x.to(tl.float32) - b_zero.to(tl.float32)[None, :]
-            b_reciprocal = reciprocal(b_scale)
-            b_moved = b_owed[:, None] * (tl.load(p_guide + D + o_dim) * b_reciprocal)[None, :]
-            b_moved = tl.minimum(tl.maximum(b_moved, -MOST_STEPS), MOST_STEPS)
-            b_code = codes_of(b_above * b_reciprocal[None, :] - b_moved, 1.0, 0.0, LEVELS)
-            b_lost = b_code.to(tl.float32) * b_scale.to(tl.float32)[None, :] - b_above
-            b_owed += tl.sum(b_lost * tl.load(p_guide + o_dim)[None, :], 1)
-            b_bytes |= b_code << (share * 4)
-        store_block(p_codes, b_bytes.to(tl.uint8), 0, HALF - pair * WIDTH, HALF)
 
 
 @triton.jit
@@ -207,6 +152,7 @@ def seal_kernel(
     VALUE_RATIOS: tl.constexpr,
     ROWS: tl.constexpr,
     STAGES: tl.constexpr,
+    PRODUCT_SCALE: tl.constexpr,
 ):
     """One program per page, layer, and KV head's keys or values.
 
@@ -235,7 +181,7 @@ def seal_kernel(
             seal_keys(p_part, p_codes, p_scale, p_zero, KEY_BITS, KEY_RATIOS, ROWS, D, PAGE)
         else:
             p_guide += (i_layer * KV_HEADS + i_head) * (2 * D)
-            seal_guided_keys(p_part, p_codes, p_scale, p_zero, p_guide, KEY_RATIOS, STAGES, D, PAGE)
+            seal_guided_keys(p_part, p_codes, p_scale, p_zero, p_guide, KEY_RATIOS, STAGES, PRODUCT_SCALE, D, PAGE)
 
 
 def seal(pool: PagePool, layers: slice, raw_pages: torch.Tensor, sealed_pages: torch.Tensor) -> None:
@@ -267,7 +213,7 @@ def seal(pool: PagePool, layers: slice, raw_pages: torch.Tensor, sealed_pages: t
     )
 
 
-def seal_constants(layout: PageLayout) -> dict[str, int | tuple[float, ...]]:
+def seal_constants(layout: PageLayout) -> dict[str, int | float | tuple[float, ...]]:
     """What `seal_kernel` is compiled for."""
     return {
         "KV_HEADS": layout.num_kv_heads,
@@ -279,6 +225,7 @@ def seal_constants(layout: PageLayout) -> dict[str, int | tuple[float, ...]]:
         "KEY_RATIOS": KEY_CLIP_RATIOS,
         "VALUE_RATIOS": encoding.CLIP_RATIOS,
         "STAGES": key_guide.STAGES,
+        "PRODUCT_SCALE": key_guide.product_scale(layout.head_dim),
         "ROWS": rows_of_block(layout.codec.key_bits, layout.head_dim),
     }
 

@@ -22,7 +22,7 @@ def test_only_keys_of_4_bits_are_measured_for(codec: str, *, is_measured: bool, 
     model = AutoModelForCausalLM.from_pretrained(llama_folder)
     pages = page_format(model, llama_folder, settings_for(llama_folder, codec=codec), progress.append)
     assert (pages.key_guide is not None) == is_measured
-    assert progress == (["measuring the queries that keys are rounded for"] if is_measured else [])
+    assert progress == (["measuring the queries that keys are encoded for"] if is_measured else [])
 
 
 def test_the_pool_rounds_by_what_was_measured(llama_folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Keys rounded for the queries: the order of GPTQ, neighbours only, and products that hardly change."""
+"""Keys encoded for the queries: the order of GPTQ, small moves, and products that hardly change."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 from folio_kernels import reference
 from folio_kernels.codecs import codec_named
 from folio_kernels.cpu_operations import CpuOperations
-from folio_kernels.key_guide import STAGES, guide_for, guided_codes, stages
+from folio_kernels.encoding import encode_asymmetric
+from folio_kernels.key_guide import STAGES, attention_weights, fitted_ranges, guide_for, guided_codes, stages
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.mixed_operations import MixedOperations
 from folio_kernels.mixed_pool import MixedLayout, MixedPool
 from folio_kernels.pool import PagePool
-from tests.kernels.adversarial_pages import adversarial_pages, largest_error
+from tests.kernels.adversarial_pages import ROUNDING, SMALLEST, adversarial_pages, largest_error
 
 INT4 = codec_named("int4")
 
@@ -57,11 +58,47 @@ def test_each_dim_moves_to_where_the_rest_makes_up_best_for_what_was_lost() -> N
     assert torch.equal(codes * scale - 14, (key + error).float())
 
 
+def ranges_of(keys: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Nearest codes, scales and zeros, as they are before a guide."""
+    return encode_asymmetric(keys.float(), -2, INT4.key_bits, (1.0,))
+
+
 @given(page=adversarial_pages(64), seed=st.integers(0, 99))
 @settings(deadline=None)
-def test_a_key_takes_one_of_its_two_neighbours(page: torch.Tensor, seed: int) -> None:
-    lost = (decoded_keys(page, random_guide(64, seed=seed)) - page).abs()
-    assert (lost <= 2 * largest_error(page.float(), INT4.key_bits, -2)).all()
+def test_a_key_moves_by_a_step_at_most(page: torch.Tensor, seed: int) -> None:
+    _, scale, zero = ranges_of(page)
+    codes = guided_codes(page.float(), scale, zero, INT4.key_bits, random_guide(64, seed=seed))
+    assert 0 <= codes.min() <= codes.max() < 16
+    lost = (codes * scale.float() + zero.float() - page).abs()
+    assert (lost <= 3 * largest_error(page.float(), INT4.key_bits, -2)).all()
+
+
+def weighted_error(
+    keys: torch.Tensor, codes: torch.Tensor, scale: torch.Tensor, zero: torch.Tensor, guide: torch.Tensor
+) -> torch.Tensor:
+    """What each channel loses, `[..., head_dim]`, tokens weighed by the attention they get."""
+    lost = codes * scale.double().unsqueeze(-2) + zero.double().unsqueeze(-2) - keys
+    weights: torch.Tensor = attention_weights(keys.float(), guide)
+    return (weights / weights.sum(-2, keepdim=True) * lost.square()).sum(-2)
+
+
+@given(page=adversarial_pages(64), seed=st.integers(0, 99))
+@settings(deadline=None)
+def test_a_fitted_range_loses_no_more_of_what_is_read(page: torch.Tensor, seed: int) -> None:
+    guide, (codes, scale, zero) = random_guide(64, seed=seed), ranges_of(page)
+    before = weighted_error(page, codes, scale, zero, guide)
+    after = weighted_error(page, codes, *fitted_ranges(page.float(), codes, scale, zero, guide), guide)
+    rounding = (page.float().abs().amax(-2) * 2 * ROUNDING + 15 * SMALLEST).square()
+    assert (after <= before * 1.01 + rounding).all()
+
+
+def test_what_the_mean_query_reads_is_kept_best() -> None:
+    keys, mean = torch.randn((PAGE_SIZE, 64)), torch.zeros(64)
+    mean[5] = 40.0  # reads the tokens whose fifth dim is largest, whatever their others
+    guide, (codes, scale, zero) = guide_for(mean, torch.ones(64)), ranges_of(keys)
+    ranges = fitted_ranges(keys, codes, scale, zero, guide)
+    before, after = (weighted_error(keys, codes, *each, guide).mean() for each in ((scale, zero), ranges))
+    assert after < 0.9 * before
 
 
 def test_products_with_the_mean_query_hardly_change() -> None:
@@ -73,8 +110,10 @@ def test_products_with_the_mean_query_hardly_change() -> None:
 
 def test_without_a_mean_query_every_key_goes_to_the_nearest_code() -> None:
     keys = torch.randn((3, PAGE_SIZE, 64))
-    guide = guide_for(torch.zeros(64), torch.zeros(64))
-    assert torch.equal(decoded_keys(keys, guide), decoded_keys(keys, None))
+    codes, scale, zero = ranges_of(keys)
+    assert torch.equal(
+        guided_codes(keys, scale, zero, INT4.key_bits, guide_for(torch.zeros(64), torch.zeros(64))), codes
+    )
 
 
 def guided_pool(guide: torch.Tensor) -> PagePool:

@@ -24,6 +24,7 @@ from folio_kernels.codecs import CODECS, codec_named
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import RAW, SEALED, AttentionBatch, PagePool
 from tests.backend.tiny_models import llama_config, random_ids, random_model
+from tests.kernels.test_key_guide import random_guide
 
 HEADS, KV_HEADS, HEAD_DIM = 6, 2, 64
 NOTHING = torch.empty(0, dtype=torch.int64)
@@ -35,11 +36,17 @@ def tiny_model() -> PreTrainedModel:
 
 
 def paged_attention(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, codec: str, sink_pages: int
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    codec: str,
+    sink_pages: int,
+    key_guide: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """The reference's attention of one sequence's prefill, through a pool of pages."""
     length, num_pages = len(query), -(-len(query) // PAGE_SIZE)
-    pool = PagePool(PageLayout(1, KV_HEADS, HEAD_DIM, codec_named(codec), torch.float32), num_pages, num_pages)
+    layout = PageLayout(1, KV_HEADS, HEAD_DIM, codec_named(codec), torch.float32)
+    pool = PagePool(layout, num_pages, num_pages, key_guide=key_guide)
     reference.append(pool, 0, keys.transpose(0, 1), values.transpose(0, 1), torch.arange(length))
     full_pages = torch.arange(length // PAGE_SIZE)
     reference.seal(pool, slice(0, 1), full_pages, full_pages)
@@ -64,6 +71,14 @@ def test_attention_is_the_references(codec: str, length: int, sink_pages: int) -
     keys, values = torch.randn((2, KV_HEADS, length, HEAD_DIM), generator=draws)
     found = page_rule_attention(query, keys, values, PageRule(codec_named(codec), sink_pages), HEAD_DIM**-0.5)
     torch.testing.assert_close(found, paged_attention(query, keys, values, codec, sink_pages), atol=1e-5, rtol=1e-4)
+
+
+def test_keys_are_encoded_by_their_layers_guide() -> None:
+    query, keys, values = torch.randn((200, HEADS, HEAD_DIM)), *torch.randn((2, KV_HEADS, 200, HEAD_DIM))
+    guide = torch.stack([random_guide(KV_HEADS, HEAD_DIM, seed=seed) for seed in (1, 2)])
+    rule = PageRule(codec_named("int4"), 1, guide)
+    found = page_rule_attention(query, keys, values, rule, HEAD_DIM**-0.5, layer=1)
+    torch.testing.assert_close(found, paged_attention(query, keys, values, "int4", 1, guide[1:]), atol=1e-5, rtol=1e-4)
 
 
 def test_an_uncompressed_cache_changes_nothing(tiny_model: PreTrainedModel) -> None:

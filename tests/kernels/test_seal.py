@@ -14,12 +14,15 @@ from folio_kernels.codecs import CODECS, Codec, codec_named
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
 from folio_kernels.seal import seal
-from tests.kernels.adversarial_pages import adversarial_pages, largest_error
+from tests.kernels.adversarial_pages import SMALLEST, adversarial_pages, largest_error
 from tests.kernels.huge_memory import huge_tensor
 from tests.kernels.test_key_guide import random_guide
 
 OTHER_RANGES = 2e-3
-"""Share of tokens whose clip search may choose another ratio: the two best lie within a rounding error of a sum."""
+"""Share of tokens whose clip search may choose another ratio, and of channels whose fitted range may be the next fp16
+number: the two best lie within a rounding error of a sum."""
+FITTING_ERROR = 2e-2
+"""Sum of such channels' differences: a scale's last bit times the 8 steps from its zero to the middle of the range."""
 OTHER_CODES = 1e-4
 """Share of codes that may be the other one of two: the entry lies half-way between them, within a rounding error."""
 LOSSY = [codec for codec in CODECS.values() if codec.compresses]
@@ -58,7 +61,9 @@ def assert_sealed_alike(got: PagePool, expected: PagePool) -> None:
     field = {name: (got.sealed_field(name), expected.sealed_field(name)) for name in got.layout.fields}
     for name in ("key_scale", "key_zero"):
         if name in field:
-            assert torch.equal(*(values.view(torch.int16) for values in field[name]))
+            differs = field[name][0].view(torch.int16) != field[name][1].view(torch.int16)
+            assert differs.float().mean() <= (0 if got.key_guide is None else OTHER_RANGES)
+            assert (field[name][0] - field[name][1])[differs].abs().nan_to_num(torch.inf).sum() <= FITTING_ERROR
     assert_same_codes(*field["key_codes"], codec.key_bits)
     same = torch.ones((*got.sealed.shape[:3], PAGE_SIZE), dtype=torch.bool, device=got.sealed.device)
     for name in ("value_scale", "value_zero"):
@@ -128,7 +133,8 @@ def test_no_clip_search_finds_less_error_than_the_references(device: torch.devic
     seal(pool, slice(None), first, first)
     values = pool.raw[0, 0, 0, 1].double()
     errors = [(reference.read_sealed(each, 0, first)[1][0, 0] - values).square().sum(-1) for each in (pool, expected)]
-    assert torch.allclose(errors[0], errors[1], rtol=2**-7, atol=0.0)  # a scale may be the next fp16 number
+    # A scale may be the next fp16 number; among denormals that is another number altogether.
+    assert torch.allclose(errors[0], errors[1], rtol=2**-7, atol=64 * (3 * SMALLEST) ** 2)
 
 
 def test_pages_beyond_what_32_bits_count_are_sealed(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
 
+from folio_backend.calibration_text import CALIBRATION_TEXT
+from folio_backend.query_calibration import measure_key_guide
 from folio_backend.weights import cache_folder, resolve_model
 from folio_kernels.codecs import CODECS, Codec, codec_named
 from folio_kernels.layout import PAGE_SIZE, PageLayout
@@ -43,13 +45,15 @@ def main() -> None:
     folder = resolve_model(MODEL, cache_folder(os.environ), _say)
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    token_ids = AutoTokenizer.from_pretrained(folder, local_files_only=True)(text).input_ids
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    token_ids = tokenizer(text).input_ids
     try:
         windows = spread_windows(token_ids, options.windows, WINDOW_TOKENS)
     except ValueError as refused:
         sys.exit(f"quality: {refused}")
     codecs = [codec_named(name) for name in options.codecs]
-    qualities = measure(TeacherForcing(model), windows, codecs)
+    key_guide = measure_key_guide(model, tokenizer(CALIBRATION_TEXT).input_ids)  # as at a server's start
+    qualities = measure(TeacherForcing(model), windows, codecs, key_guide)
     token_bytes = {codec.name: _token_bytes(codec, model.config.head_dim) for codec in codecs}
     draw(qualities, token_bytes, options.plot)
     print(as_table(qualities, token_bytes))
@@ -57,7 +61,9 @@ def main() -> None:
     print(as_json(qualities))
 
 
-def measure(model: TeacherForcing, windows: torch.Tensor, codecs: list[Codec]) -> dict[str, CodecQuality]:
+def measure(
+    model: TeacherForcing, windows: torch.Tensor, codecs: list[Codec], key_guide: torch.Tensor | None = None
+) -> dict[str, CodecQuality]:
     """Every codec's quality over the windows `[windows, tokens]`, by name; progress goes to stderr."""
     scores: dict[str, list[WindowScores]] = {codec.name: [] for codec in codecs}
     with tqdm(total=len(windows) * (len(codecs) + 2), unit="pass", desc="quality") as progress:
@@ -66,7 +72,7 @@ def measure(model: TeacherForcing, windows: torch.Tensor, codecs: list[Codec]) -
             progress.update()
             by_codec = {}
             for codec in codecs:
-                by_codec[codec.name] = model.hidden_states(token_ids, PageRule(codec, SINK_PAGES))
+                by_codec[codec.name] = model.hidden_states(token_ids, PageRule(codec, SINK_PAGES, key_guide))
                 progress.update()
             for name, score in model.scores(token_ids, uncompressed, by_codec).items():
                 scores[name].append(score)

@@ -29,13 +29,15 @@ class PageRule:
     Attributes:
         codec: of the sealed pages.
         sink_pages: how many first pages stay raw.
+        key_guide: what 4-bit keys are encoded by, of all layers, as `PagePool` has it.
     """
 
     codec: Codec
     sink_pages: int
+    key_guide: torch.Tensor | None = None
 
-    def stored(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """What later pages read of keys and values `[kv_heads, tokens, head_dim]` float32: the same shapes.
+    def stored(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """What later pages read of a layer's keys and values `[kv_heads, tokens, head_dim]` float32: the same shapes.
 
         The last page is not read by later ones, whether it is full or not, and comes back as it is.
         """
@@ -44,20 +46,24 @@ class PageRule:
         if not self.codec.compresses or sealed.start >= sealed.stop:
             return keys, values
         stored_keys, stored_values = keys.clone(), values.clone()
-        stored_keys[:, sealed], stored_values[:, sealed] = self._round_trip(keys[:, sealed], values[:, sealed])
+        stored_keys[:, sealed], stored_values[:, sealed] = self._round_trip(
+            keys[:, sealed], values[:, sealed], None if self.key_guide is None else self.key_guide[layer].unsqueeze(1)
+        )
         return stored_keys, stored_values
 
-    def _round_trip(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _round_trip(
+        self, keys: torch.Tensor, values: torch.Tensor, guide: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         rotation = hadamard(values.shape[-1]) if self.codec.rotates_values else None
         if rotation is not None:
             values = values @ rotation
-        fields = reference.encode_pages(_paged(keys), _paged(values), self.codec)
+        fields = reference.encode_pages(_paged(keys), _paged(values), self.codec, guide)
         keys, values = (pages.flatten(1, 2) for pages in reference.decode_pages(fields, self.codec))
         return keys, values if rotation is None else values @ rotation
 
 
 def page_rule_attention(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rule: PageRule, scale: float
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, rule: PageRule, scale: float, *, layer: int = 0
 ) -> torch.Tensor:
     """Causal attention of every token of one text.
 
@@ -67,12 +73,13 @@ def page_rule_attention(
         values: as the keys.
         rule: how pages are stored.
         scale: what scores are multiplied by.
+        layer: which layer's it is.
 
     Returns:
         `[tokens, heads, head_dim]`.
     """
     own = torch.stack([keys, values])
-    stored = torch.stack(rule.stored(keys, values))
+    stored = torch.stack(rule.stored(keys, values, layer))
     output = torch.empty_like(query)
     for block in _blocks(len(query)):
         num_stored = (block.stop - 1) // PAGE_SIZE * PAGE_SIZE

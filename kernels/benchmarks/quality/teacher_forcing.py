@@ -38,7 +38,7 @@ class WindowScores:
 
 
 def page_rule_layer(
-    _module: nn.Module,
+    module: nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
@@ -48,7 +48,8 @@ def page_rule_layer(
 ) -> tuple[torch.Tensor, None]:
     """`page_rule_attention` in transformers' form: `[1, heads, tokens, head_dim]` in, tokens before heads out."""
     rule: PageRule = arguments[RULE_ARGUMENT]
-    output = page_rule_attention(query[0].transpose(0, 1), key[0], value[0], rule, scaling)
+    layer = int(module.layer_idx)  # type: ignore[arg-type]
+    output = page_rule_attention(query[0].transpose(0, 1), key[0], value[0], rule, scaling, layer=layer)
     return output.unsqueeze(0), None
 
 
