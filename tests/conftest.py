@@ -1,4 +1,7 @@
-"""What all tests share: the real servers, and where kernels run: the GPU, or the Triton language's interpreter."""
+"""What all tests share: the real servers, where kernels run (the GPU, or the Triton language's interpreter), and draws.
+
+Tests draw the same in every run, whatever ran before them: `--hypothesis-profile=explore` tries new examples.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,24 @@ import os
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 pytest_plugins = ["tests.server.fixtures"]
+
+# How long an example takes is the machine's business.
+settings.register_profile("explore", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("repeat", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("repeat")
 
 if not torch.cuda.is_available():
     # Before anything imports the Triton language: its own functions, too, ask for it where they are defined.
     os.environ["TRITON_INTERPRET"] = "1"
+
+
+@pytest.fixture(autouse=True)
+def _same_draws() -> None:
+    """What torch draws without a generator hangs on the test alone."""
+    torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")
