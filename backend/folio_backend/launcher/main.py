@@ -21,7 +21,7 @@ from folio_backend.launcher.drain import GRACE_S, drain
 from folio_backend.launcher.listeners import Listeners
 from folio_backend.launcher.locate import TritonServer, locate_server
 from folio_backend.launcher.options import Options, parse_options
-from folio_backend.launcher.ports import choose_ports
+from folio_backend.launcher.ports import reserved_ports
 from folio_backend.launcher.progress import LogReader, failure
 from folio_backend.launcher.runtime_folder import remove_abandoned, runtime_folder
 from folio_backend.launcher.server_process import ServerProcess, server_command, server_environment
@@ -45,10 +45,10 @@ def run(arguments: Sequence[str]) -> int:
             return 0
         server = locate_server(os.environ)
         _check(server, options)
-        ports = choose_ports(options.address, options.ports)
-        listeners = Listeners(options.address, ports, options.has_metrics)
-        remove_abandoned()
-        return _serve(server, options, listeners)
+        with reserved_ports(options.address, options.ports) as ports:
+            listeners = Listeners(options.address, ports, options.has_metrics)
+            remove_abandoned()
+            return _serve(server, options, listeners)
     except ConfigurationError as error:
         _say(str(error))
         return 1
