@@ -86,10 +86,12 @@ class ServerProcess:
 
     def num_stubs(self) -> int:
         """How many models' processes it has left: none once every model is finished and unloaded."""
-        lists = Path("/proc", str(self.pid), "task").glob("*/children")
+        num_stubs = 0
         with contextlib.suppress(FileNotFoundError):  # it ended meanwhile
-            return sum(len(children.read_text().split()) for children in lists)
-        return 0
+            for children in Path("/proc", str(self.pid), "task").glob("*/children"):
+                with contextlib.suppress(FileNotFoundError):  # that thread did
+                    num_stubs += len(children.read_text().split())
+        return num_stubs
 
     def terminate(self) -> None:
         """Asks it to admit nothing more, finish what runs, and exit."""
