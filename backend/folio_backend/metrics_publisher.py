@@ -139,12 +139,15 @@ class MetricsPublisher:
         self.flush()
 
     def flush(self) -> None:
-        """Writes now what changed since the last time; from any thread."""
+        """Writes now what changed since the last time; from any thread.
+
+        Levels come last, and among them the engine's heartbeat: whoever sees one sees all that was counted before it.
+        """
         with self._flush_lock:
             readings = self._recorder.drain()
             self._write_all(readings.totals.items())
-            self._write_all(readings.levels.items())
             self._write_all(readings.observations)
+            self._write_all(readings.levels.items())
 
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_s):
