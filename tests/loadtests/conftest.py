@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from tests.backend.tiny_models import llama_config, save_model
 from tests.loadtests.faulty_backend import FaultyBackend
-from tests.server.running_server import RunningServer
+from tests.server.running_server import RunningServer, threads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -53,5 +54,6 @@ def loaded_server(_loaded_server: RunningServer, faulty_backend: FaultyBackend) 
 def _step_back(server: RunningServer) -> None:
     """Has a server let the generator go first, as `folio-load` does: the machine may have two cores for both."""
     for pid in (server.server_pid(), *server.stub_pids()):
-        for thread in Path("/proc", str(pid), "task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), SERVER_PRIORITY)
+        for thread in threads(pid):
+            with contextlib.suppress(ProcessLookupError):  # it has ended meanwhile
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), SERVER_PRIORITY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -129,8 +130,9 @@ class RunningServer:
         pending = [self.launcher.pid]
         while pending:
             pid = pending.pop()
-            if pid not in self._processes:
-                self._processes[pid] = os.pidfd_open(pid)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                if pid not in self._processes:
+                    self._processes[pid] = os.pidfd_open(pid)
             pending.extend(children(pid))
 
     def _check_nothing_is_left(self) -> None:
@@ -146,10 +148,22 @@ class RunningServer:
 
 def children(pid: int) -> list[int]:
     """The direct child processes of a process, whichever of its threads started them."""
-    lists = Path("/proc", str(pid), "task").glob("*/children")
-    return [int(child) for path in lists for child in path.read_text().split()]
+    return [int(child) for thread in threads(pid) for child in _read(thread / "children").split()]
+
+
+def threads(pid: int) -> list[Path]:
+    """The folders of a process's threads; each may end at any moment."""
+    return list(Path("/proc", str(pid), "task").glob("[0-9]*"))
 
 
 def _name(pid: int) -> str:
     """A process's name, as far as the kernel keeps it: 15 characters."""
-    return Path("/proc", str(pid), "comm").read_text().strip()
+    return _read(Path("/proc", str(pid), "comm")).strip()
+
+
+def _read(path: Path) -> str:
+    """What the kernel says of a process or thread: nothing where it has ended meanwhile."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
