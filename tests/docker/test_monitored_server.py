@@ -32,7 +32,8 @@ BOUND_S = 0.001
 ALERT = "FolioHighLatency"
 SCRAPES = 'count_over_time(up{job="folio"}[10m])'
 OURS = re.compile("(# HELP |# TYPE )?(folio|kv_cache)_")
-FINISHED = 'sum(folio_requests_finished_total{model="smollm2"})'
+# Known also where the last scrape took too long.
+FINISHED = 'sum(last_over_time(folio_requests_finished_total{model="smollm2"}[1m]))'
 
 
 @dataclass(frozen=True)
