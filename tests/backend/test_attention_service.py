@@ -168,16 +168,18 @@ def test_operations_that_show_others_need_the_admin_token() -> None:
 def test_a_snapshot_taken_while_steps_run_adds_up() -> None:
     with serving() as service:
         total = sum(service.snapshot().num_pages.values())
-        sums, is_over = set(), threading.Event()
+        sums, has_looked, is_over = set(), threading.Event(), threading.Event()
 
         def look() -> None:
             while not is_over.is_set():
                 sums.add(sum(service.snapshot().num_pages.values()))
+                has_looked.set()
 
         thread = threading.Thread(target=look)
         thread.start()
         for index in range(20):
             answer(service, history(70).step(f"s{index % 5}"))
+        has_looked.wait()
         is_over.set()
         thread.join()
         state = service.snapshot()

@@ -139,7 +139,7 @@ def test_a_seed_draws_the_same_whatever_runs_beside(num_others: int, new_engine:
     for count in (0, num_others):
         engine = new_engine()
         for index in range(count):
-            engine.submit(text_request(max_tokens=9, temperature=1.0), Prompt(random_ids(20 + index)))
+            engine.submit(text_request(max_tokens=9, temperature=1.0, seed=index), Prompt(random_ids(20 + index)))
         engine.steps(min(count, 2))
         request = text_request(max_tokens=20, temperature=1.0, top_p=0.9, seed=7, ignore_eos=True)
         turn = engine.submit(request, Prompt(random_ids(80)))
@@ -152,7 +152,8 @@ def test_other_seeds_and_none_draw_otherwise(new_engine: NewEngine) -> None:
     drawn = set()
     engine = new_engine()
     for seed in (1, 2, None, None):
-        turn = engine.submit(text_request(max_tokens=20, temperature=1.0, seed=seed), Prompt(random_ids(80)))
+        request = text_request(max_tokens=20, temperature=1.0, seed=seed, ignore_eos=True)
+        turn = engine.submit(request, Prompt(random_ids(80)))
         engine.run()
         drawn.add(tuple(turn.output_ids))
     assert len(drawn) == 4

@@ -45,6 +45,8 @@ def start_small_server(folder: Path) -> RunningServer:
     warmup.mkdir()
     (warmup / "text").write_bytes(strings(b"Hello"))
     (warmup / "session").write_bytes(strings(WARMUP_SESSION.encode()))
-    server = RunningServer(folder, model_repository=repository, environment=_ENVIRONMENT)
+    # What runs at the end may finish, however slow the machine is.
+    patience = ["--exit-timeout-secs=300"]
+    server = RunningServer(folder, model_repository=repository, environment=_ENVIRONMENT, arguments=patience)
     server.wait_until_ready()
     return server

@@ -118,7 +118,7 @@ def test_gauges_say_what_stats_says(client: GenerateClient, page: MetricsPage) -
     values, stats = page.settled(), client.operation("stats")
     pages = {(kind, state): count for kind, states in stats["pages"].items() for state, count in states.items()}
     assert {key: values[f"folio_pages{{kind={key[0]},state={key[1]}}}"] for key in pages} == pages
-    assert values["folio_sessions{}"] == stats["sessions"] == 1
+    assert values["folio_sessions{}"] == stats["sessions"] > 0
     assert values["kv_cache_memory_usage_bytes{}"] == stats["memory_usage_bytes"] > 0
     assert values["kv_cache_memory_limit_bytes{}"] == stats["memory_limit_bytes"]
     assert 0 < values["folio_stored_bytes{}"] < values["folio_logical_bytes{}"]
