@@ -46,6 +46,7 @@ check: $(INSTALLED) ## format, lint, types, import directions
 	$(BIN)/lint-imports
 
 # One thread for each of them: two teams of threads on the same cores wait for each other.
+# Hypothesis repeats its examples; PYTEST_ARGS=--hypothesis-profile=explore looks for new ones.
 test: setup ## the tests (TEST_WORKERS=2 at a time; PYTEST_ARGS adds arguments)
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
