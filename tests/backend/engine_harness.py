@@ -25,6 +25,7 @@ from folio_backend.errors import FolioError, Internal
 from folio_backend.generation import Choice, Generation, Prompt
 from folio_backend.model_check import head_dim, num_kv_heads
 from folio_backend.model_runner import ModelRunner
+from folio_backend.query_calibration import measure_key_guide
 from folio_backend.request import GenerateRequest, Message, OutputOptions
 from folio_backend.request_timings import RequestTimings
 from folio_backend.responses import GenerateResponse
@@ -35,9 +36,10 @@ from folio_backend.sessions import SessionRegistry
 from folio_backend.step import StepInput
 from folio_backend.text_tokenizer import TextTokenizer
 from folio_kernels.codecs import codec_named
+from folio_kernels.key_guide import GUIDED_BITS
 from folio_kernels.mixed_pool import layout_of, pool_of
 from folio_kernels.operations import operations_for
-from tests.backend.tiny_models import tokenizer
+from tests.backend.tiny_models import random_ids, tokenizer
 
 MAX_MODEL_TOKENS = 4096
 MOST_STEPS = 5_000
@@ -138,6 +140,10 @@ class RecordingEngine(Engine):
         return super()._sample(choices, logits)
 
 
+CALIBRATION_TOKENS = 128
+"""Two pieces: every harness measures for itself."""
+
+
 class EngineHarness:
     """An engine and short ways to use it.
 
@@ -154,7 +160,9 @@ class EngineHarness:
             head_dim(model.config),
             torch.float32 if size.codec == "none" else torch.float16,
         )
-        pool = pool_of(layout, size.raw_pages, size.sealed_pages)
+        is_guided = any(codec.key_bits == GUIDED_BITS for codec in layout.codecs)
+        key_guide = measure_key_guide(model, random_ids(CALIBRATION_TOKENS)) if is_guided else None
+        pool = pool_of(layout, size.raw_pages, size.sealed_pages, key_guide=key_guide)
         self.runner = WatchedRunner(model, operations_for(pool, compiled=False))
         self.cache = KVCache(
             PageStore(PageCount(size.raw_pages, size.sealed_pages), LeastRecentlyUsed()), size.sink_pages
