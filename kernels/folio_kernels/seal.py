@@ -181,7 +181,9 @@ def seal_kernel(
             seal_keys(p_part, p_codes, p_scale, p_zero, KEY_BITS, KEY_RATIOS, ROWS, D, PAGE)
         else:
             p_guide += (i_layer * KV_HEADS + i_head) * (2 * D)
-            seal_guided_keys(p_part, p_codes, p_scale, p_zero, p_guide, KEY_RATIOS, STAGES, PRODUCT_SCALE, D, PAGE)
+            seal_guided_keys(
+                p_part, p_codes, p_scale, p_zero, p_guide, KEY_RATIOS, STAGES, PRODUCT_SCALE, ROWS, D, PAGE
+            )
 
 
 def seal(pool: PagePool, layers: slice, raw_pages: torch.Tensor, sealed_pages: torch.Tensor) -> None:
