@@ -1,7 +1,7 @@
 """Attention of a block of queries over one page, and what a block keeps while it goes from page to page.
 
-Codes are multiplied as they are unpacked (`unpack_page`), with the same folding of scales, zeros and biases as in
-`sealed_attention`, but with queries on the tensor cores' long side. Does not know which pages a block reads.
+Queries are on the tensor cores' long side. Queries and outputs are tuples of parts of the dims (`dims_of_part`), one
+product each. Does not know which pages a block reads.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from folio_kernels.dequantise import load_numbers
+from folio_kernels.dequantise import dims_of_part, load_numbers, num_stretches
 
 DIMS = tl.constexpr(32)
 """Dims that are turned back at once."""
@@ -33,6 +33,15 @@ def block_rows(p_query_starts, p_lengths, i_sequence, i_block, ROWS: tl.constexp
 
 
 @triton.jit
+def no_output(ROWS: tl.constexpr, D: tl.constexpr, PARTS: tl.constexpr):
+    """A block's outputs before the first page: zeros `[queries, D / PARTS]` for each part of the values' dims."""
+    b_output = ()
+    for _part in tl.static_range(PARTS):
+        b_output += (tl.zeros((ROWS, D // PARTS), tl.float32),)
+    return b_output
+
+
+@triton.jit
 def softmax_step(b_scores, b_factor, b_max, b_sum):
     """Takes scores times each query's factor into a running softmax: weights, decay of what was, maximum and sum."""
     b_next = tl.maximum(b_max, tl.max(b_scores, 1) * b_factor - HEADROOM)
@@ -52,37 +61,61 @@ def attend_raw_tokens(
     b_max,
     b_sum,
     b_output,
+    KEY_BITS: tl.constexpr,
+    VALUE_BITS: tl.constexpr,
     D: tl.constexpr,
     PAGE: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     """Takes some tokens of a raw page, the first of which is `first`, into the running softmax.
 
     `is_read` `[queries, tokens]` says which query reads which token; tokens from `num_tokens` on hold nothing.
     """
-    o_token, o_dim = first + tl.arange(0, is_read.shape[1]), tl.arange(0, D)
+    o_token = first + tl.arange(0, is_read.shape[1])
     is_token = o_token < num_tokens
-    p_keys = p_page + o_token[:, None] * D + o_dim[None, :]
-    b_keys = tl.load(p_keys, mask=is_token[:, None], other=0.0)
-    b_scores = tl.dot(b_query, tl.trans(b_keys), input_precision="ieee")
+    p_tokens = p_page + o_token[:, None] * D
+    b_scores = tl.zeros(is_read.shape, tl.float32)
+    for part in tl.static_range(PARTS):
+        p_keys = p_tokens + dims_of_part(part, KEY_BITS, D, PARTS)[None, :]
+        b_keys = tl.load(p_keys, mask=is_token[:, None], other=0.0)
+        b_scores = tl.dot(b_query[part], tl.trans(b_keys), b_scores, input_precision="ieee")
     b_scores = tl.where(is_read, b_scores, float("-inf"))
     b_weights, b_decay, b_max, b_sum = softmax_step(b_scores, b_factor, b_max, b_sum)
-    b_values = tl.load(p_keys + PAGE * D, mask=is_token[:, None], other=0.0)
-    b_output = tl.dot(b_weights.to(b_values.dtype), b_values, b_output * b_decay[:, None], input_precision="ieee")
-    return b_max, b_sum, b_output
+    b_next = ()
+    for part in tl.static_range(PARTS):
+        p_values = p_tokens + PAGE * D + dims_of_part(part, VALUE_BITS, D, PARTS)[None, :]
+        b_values = tl.load(p_values, mask=is_token[:, None], other=0.0)
+        b_decayed = b_output[part] * b_decay[:, None]
+        b_next += (tl.dot(b_weights.to(b_values.dtype), b_values, b_decayed, input_precision="ieee"),)
+    return b_max, b_sum, b_next
 
 
 @triton.jit
-def load_query_rows(p_rows, is_query, b_norm, D: tl.constexpr):
-    """A block's queries `[queries, D]`, fp16 and at most 1 in size."""
-    b_rows = tl.load(p_rows[:, None] + tl.arange(0, D)[None, :], mask=is_query[:, None], other=0.0).to(tl.float32)
-    return (b_rows / b_norm[:, None]).to(tl.float16)
+def load_query_rows(p_rows, is_query, BITS: tl.constexpr, D: tl.constexpr, PARTS: tl.constexpr):
+    """A block's queries as they are: `[queries, D / PARTS]` for each part of the keys' dims."""
+    b_query = ()
+    for part in tl.static_range(PARTS):
+        p_dims = p_rows[:, None] + dims_of_part(part, BITS, D, PARTS)[None, :]
+        b_query += (tl.load(p_dims, mask=is_query[:, None], other=0.0),)
+    return b_query
 
 
 @triton.jit
-def row_norm(p_rows, is_query, D: tl.constexpr):
-    """A power of two no smaller than each query's largest entry: `[queries]` float32."""
-    b_rows = tl.load(p_rows[:, None] + tl.arange(0, D)[None, :], mask=is_query[:, None], other=0.0)
-    return power_above(tl.max(tl.abs(b_rows.to(tl.float32)), 1))
+def row_norm(b_parts):
+    """A power of two no smaller than the largest entry of each row of all parts: `[rows]` float32."""
+    b_largest = tl.max(tl.abs(b_parts[0].to(tl.float32)), 1)
+    for part in tl.static_range(1, len(b_parts)):
+        b_largest = tl.maximum(b_largest, tl.max(tl.abs(b_parts[part].to(tl.float32)), 1))
+    return power_above(b_largest)
+
+
+@triton.jit
+def scaled(b_parts, b_factor, DTYPE: tl.constexpr):
+    """Each part times a factor, in some dtype."""
+    b_scaled = ()
+    for part in tl.static_range(len(b_parts)):
+        b_scaled += ((b_parts[part].to(tl.float32) * b_factor).to(DTYPE),)
+    return b_scaled
 
 
 @triton.jit
@@ -108,35 +141,52 @@ def attend_sealed_page(
     VALUE_ZERO: tl.constexpr,
     D: tl.constexpr,
     PAGE: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
     """Takes a sealed page, which every query reads whole, into the running softmax, its values times `HALF`."""
-    b_keys = load_numbers(p_record, p_record + KEY_SCALE, p_record + KEY_ZERO, KEY_BITS, False, D, PAGE)
-    b_scores = tl.dot(b_query, tl.trans(b_keys))
+    p_scale, p_zero = p_record + KEY_SCALE, p_record + KEY_ZERO
+    b_scores = tl.zeros((b_factor.shape[0], PAGE), tl.float32)
+    for stretch in tl.static_range(num_stretches(KEY_BITS, D, PARTS)):
+        b_keys = load_numbers(p_record, p_scale, p_zero, KEY_BITS, False, D, PAGE, stretch, PARTS)
+        for i in tl.static_range(len(b_keys)):
+            b_scores = tl.dot(b_query[stretch * len(b_keys) + i], tl.trans(b_keys[i]), b_scores)
     b_weights, b_decay, b_max, b_sum = softmax_step(b_scores, b_factor, b_max, b_sum)
     p_codes, p_scale, p_zero = p_record + VALUE_CODES, p_record + VALUE_SCALE, p_record + VALUE_ZERO
-    b_values = load_numbers(p_codes, p_scale, p_zero, VALUE_BITS, True, D, PAGE)
-    b_output = tl.dot(b_weights.to(tl.float16), b_values, b_output * b_decay[:, None])
-    return b_max, b_sum, b_output
+    b_next = ()
+    for stretch in tl.static_range(num_stretches(VALUE_BITS, D, PARTS)):
+        b_values = load_numbers(p_codes, p_scale, p_zero, VALUE_BITS, True, D, PAGE, stretch, PARTS)
+        for i in tl.static_range(len(b_values)):
+            b_decayed = b_output[stretch * len(b_values) + i] * b_decay[:, None]
+            b_next += (tl.dot(b_weights.to(tl.float16), b_values[i], b_decayed),)
+    return b_max, b_sum, b_next
 
 
 @triton.jit
-def store_block(p_output, is_query, b_means, p_rotation, D: tl.constexpr):
+def store_block(p_output, is_query, b_means, p_rotation, BITS: tl.constexpr, D: tl.constexpr, PARTS: tl.constexpr):
     """Stores a block's outputs, turned back where values are rotated; `p_output` points at each query's first dim."""
     if p_rotation is None:
-        p_dims = p_output[:, None] + tl.arange(0, D)[None, :]
-        tl.store(p_dims, b_means.to(p_output.dtype.element_ty), mask=is_query[:, None])
+        for part in tl.static_range(PARTS):
+            p_dims = p_output[:, None] + dims_of_part(part, BITS, D, PARTS)[None, :]
+            tl.store(p_dims, b_means[part].to(p_output.dtype.element_ty), mask=is_query[:, None])
     else:
         # Two fp16 numbers hold 22 bits of each mean, and the rotation's entries are all plus or minus one, but for the
         # factor that comes last: these products are exact.
-        b_norm = power_above(tl.max(tl.abs(b_means), 1))
-        b_means = b_means / b_norm[:, None]
-        b_upper = b_means.to(tl.float16)
-        b_lower = ((b_means - b_upper.to(tl.float32)) * LOWER_UNIT).to(tl.float16)
+        b_norm = row_norm(b_means)
+        b_upper, b_lower = (), ()
+        for part in tl.static_range(PARTS):
+            b_part = b_means[part] / b_norm[:, None]
+            b_upper += (b_part.to(tl.float16),)
+            b_lower += (((b_part - b_upper[part].to(tl.float32)) * LOWER_UNIT).to(tl.float16),)
         for strip in tl.range(0, D, DIMS):
-            o_dim, o_strip = tl.arange(0, D), strip + tl.arange(0, DIMS)
-            b_rotation = tl.load(p_rotation + o_dim[:, None] * D + o_strip[None, :])
-            b_signs = tl.where(b_rotation > 0, 1.0, -1.0).to(tl.float16)
-            b_turned = tl.dot(b_upper, b_signs) + tl.dot(b_lower, b_signs) / LOWER_UNIT
-            b_turned *= (b_norm * D**-0.5)[:, None]
+            o_strip = strip + tl.arange(0, DIMS)
+            b_turned = tl.zeros((b_norm.shape[0], DIMS), tl.float32)
+            b_rest = tl.zeros((b_norm.shape[0], DIMS), tl.float32)
+            for part in tl.static_range(PARTS):
+                o_dim = dims_of_part(part, BITS, D, PARTS)
+                b_rotation = tl.load(p_rotation + o_dim[:, None] * D + o_strip[None, :])
+                b_signs = tl.where(b_rotation > 0, 1.0, -1.0).to(tl.float16)
+                b_turned = tl.dot(b_upper[part], b_signs, b_turned)
+                b_rest = tl.dot(b_lower[part], b_signs, b_rest)
+            b_turned = (b_turned + b_rest / LOWER_UNIT) * (b_norm * D**-0.5)[:, None]
             p_dims = p_output[:, None] + o_strip[None, :]
             tl.store(p_dims, b_turned.to(p_output.dtype.element_ty), mask=is_query[:, None])

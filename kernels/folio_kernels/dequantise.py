@@ -4,7 +4,7 @@ With `n = 8 / bits` codes in a byte, byte `b` of a token holds the dims `b`, `b 
 code of every byte, and the planes side by side are the dims in their order. Two bytes are spread over a register, as
 the lowest bits of two fp16 numbers of 1024 and more; a mask leaves one plane, one multiply-add takes the 1024 away,
 exactly, and a second one applies scale and zero: one rounding to fp16 a number. Numbers are halved, so that also the
-largest that fp16 holds, a scale rounded up, stay finite.
+largest that fp16 holds, a scale rounded up, stay finite. They come in parts of the dims, whose order is `dims_of_part`.
 
 Instructions are written down in PTX; the interpreter, which has no assembler, does the same in the Triton language.
 Does not know which scale belongs to a code: decode attention, whose codes serve few queries, folds scales instead
@@ -31,10 +31,17 @@ def load_numbers(
     IS_PER_TOKEN: tl.constexpr,
     D: tl.constexpr,
     PAGE: tl.constexpr,
+    stretch: tl.constexpr,
+    PARTS: tl.constexpr,
 ):
-    """A page's keys or values times `HALF`: `[tokens, D]` fp16; scales and zeros are per token, or else per dim."""
+    """The parts of a page's keys or values whose codes lie in one of `num_stretches` stretches of a token's bytes.
+
+    Each part is `[tokens, D / PARTS]` fp16, times `HALF`, its dims those of `dims_of_part`. Scales and zeros are per
+    token, or else per dim.
+    """
+    STRETCHES: tl.constexpr = num_stretches(BITS, D, PARTS)
     BYTES: tl.constexpr = D * BITS // 8
-    o_token, o_byte = tl.arange(0, PAGE), tl.arange(0, BYTES)
+    o_token, o_byte = tl.arange(0, PAGE), stretch * (BYTES // STRETCHES) + tl.arange(0, BYTES // STRETCHES)
     b_bytes = tl.load(p_codes + o_token[:, None] * BYTES + o_byte[None, :])
     b_scale, b_zero = (), ()
     for plane in tl.static_range(8 // BITS):
@@ -43,14 +50,44 @@ def load_numbers(
         if BITS < 8:
             b_zero += (tl.load(p_zero.to(tl.pointer_type(tl.float16)) + o_scale) * HALF,)
     if BITS == 8:
-        b_numbers = bytes_to_numbers(b_bytes, b_scale[0])
+        b_numbers = (bytes_to_numbers(b_bytes, b_scale[0]),)
     elif BITS == 4:
-        b_low, b_high = nibbles_to_numbers(b_bytes, b_scale, b_zero)
-        b_numbers = side_by_side(b_low, b_high)
+        b_numbers = nibbles_to_numbers(b_bytes, b_scale, b_zero)
     else:
-        b_0, b_1, b_2, b_3 = quarters_to_numbers(b_bytes, b_scale, b_zero)
-        b_numbers = side_by_side(side_by_side(b_0, b_1), side_by_side(b_2, b_3))
-    return made_once(b_numbers)
+        b_numbers = quarters_to_numbers(b_bytes, b_scale, b_zero)
+    # Up to four planes, and up to four parts of them: at most twice.
+    if len(b_numbers) > PARTS // STRETCHES:
+        b_numbers = pairs_side_by_side(b_numbers)
+    if len(b_numbers) > PARTS // STRETCHES:
+        b_numbers = pairs_side_by_side(b_numbers)
+    b_parts = ()
+    for i in tl.static_range(len(b_numbers)):
+        b_parts += (made_once(b_numbers[i]),)
+    return b_parts
+
+
+@triton.constexpr_function
+def num_stretches(bits: int, head_dim: int, parts: int) -> int:
+    """Stretches of a token's bytes whose numbers are made one after the other.
+
+    As few as parts allow, since planes that are parts already need not be put side by side. At head_dim 256 registers
+    hold no more than one part's numbers.
+    """
+    return parts if head_dim > 128 else min(parts, max(1, parts * bits // 8))
+
+
+@triton.jit
+def dims_of_part(part: tl.constexpr, BITS: tl.constexpr, D: tl.constexpr, PARTS: tl.constexpr):
+    """The dims of one of `PARTS` parts, in the order in which `load_numbers` yields them: `[D / PARTS]`."""
+    o_dim = tl.arange(0, D // PARTS)
+    if PARTS > 1:
+        PLANES: tl.constexpr = 8 // BITS if BITS < 8 else 1
+        STRETCHES: tl.constexpr = num_stretches(BITS, D, PARTS)
+        SHARE: tl.constexpr = PARTS // STRETCHES
+        WIDTH: tl.constexpr = D // PLANES // STRETCHES
+        o_plane = part % SHARE * (PLANES // SHARE) + o_dim // WIDTH
+        o_dim = o_plane * (D // PLANES) + part // SHARE * WIDTH + o_dim % WIDTH
+    return o_dim
 
 
 @triton.jit
@@ -75,6 +112,15 @@ def side_by_side(b_left, b_right):
     """`[rows, n]` and `[rows, n]` as `[rows, 2 n]`."""
     b_joined = tl.permute(tl.join(b_left, b_right), (0, 2, 1))
     return tl.reshape(b_joined, (b_left.shape[0], 2 * b_left.shape[1]))
+
+
+@triton.jit
+def pairs_side_by_side(b_planes):
+    """Half as many blocks, each of two that follow one another."""
+    b_pairs = ()
+    for i in tl.static_range(0, len(b_planes), 2):
+        b_pairs += (side_by_side(b_planes[i], b_planes[i + 1]),)
+    return b_pairs
 
 
 @triton.jit

@@ -2,7 +2,7 @@
 
 A block of 64 queries is one page. It reads the pages before it as they are stored, those of its own chunk too, and its
 own page raw and causal. One program serves one such block, of two query heads of a group where there are two: it walks
-the raw pages, its own, then the sealed ones. Grids depend on shapes alone. What happens on one page is
+the sealed pages, then the raw ones, its own last. Grids depend on shapes alone. What happens on one page is
 `block_attention`'s.
 """
 
@@ -19,24 +19,29 @@ from folio_kernels.block_attention import (
     attend_sealed_page,
     block_rows,
     load_query_rows,
+    no_output,
     row_norm,
+    scaled,
     store_block,
 )
 from folio_kernels.decode_attention import layout_constants, page_arguments
 from folio_kernels.dequantise import HALF
-from folio_kernels.layout import PageLayout
+from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.pool import PagePool
 from folio_kernels.raw_attention import LOWEST
 from folio_kernels.step_tensors import StepTensors
 
-HEADS_AT_ONCE = {64: 2, 128: 2, 256: 1}
-"""By head_dim: query heads of a group that share a page's numbers, where the group has an even number of them."""
+HEADS_AT_ONCE = 2
+"""Query heads of a group that share a page's numbers, where the group has an even number of them."""
 
-NUM_WARPS = {64: 4, 128: 4, 256: 8}
-"""By head_dim, for each head at once: what keeps a block's outputs in registers."""
+WARPS_PER_HEAD = 4
+"""A warp's products have 16 rows: each warp has queries of its own, and none waits for another one's softmax."""
 
-TOKENS_AT_ONCE = {64: 32, 128: 32, 256: 16}
-"""By head_dim: raw tokens that are held at once: their addresses take registers too."""
+WIDE_RAW_WARPS = 8
+"""Of one head's program where sealed pages are raw and of 256 dims: with outputs of 16 queries a warp these spill."""
+
+TOKENS_AT_ONCE = {64: 64, 128: 32, 256: 16}
+"""By head_dim: raw tokens that are held at once, as many as registers have room for."""
 
 NUM_STAGES = 2
 """What the compiler pipelines: one page is computed on while the next one is loaded."""
@@ -75,6 +80,7 @@ def prefill_kernel(
     VALUE_ZERO: tl.constexpr,
     HEADS: tl.constexpr,
     TOKENS: tl.constexpr,
+    PARTS: tl.constexpr,
     NUM_STAGES: tl.constexpr,
 ):
     """One program per page that a sequence's new tokens lie in, per `HEADS` heads of a group, and per sequence.
@@ -96,55 +102,74 @@ def prefill_kernel(
         p_table = p_tables + i_sequence.to(tl.int64) * table_stride
         num_raw = tl.minimum(tl.load(p_num_raw + i_sequence), i_own)
         b_max, b_sum = tl.full((ROWS,), LOWEST, tl.float32), tl.zeros((ROWS,), tl.float32)
-        b_output = tl.zeros((ROWS, D), tl.float32)
-        b_norm, b_factor = row_norm(p_rows, is_query, D), tl.zeros((ROWS,), tl.float32) + scale
-        b_query = tl.load(p_rows[:, None] + tl.arange(0, D)[None, :], mask=is_query[:, None], other=0.0)
-        b_query = b_query.to(p_raw.dtype.element_ty)
-        own_page = tl.load(p_open_pages + i_sequence.to(tl.int64) * open_stride + i_block)
-        for start in tl.range(0, (num_raw + 1) * PAGE, TOKENS, num_stages=1):
-            i_page, first = start // PAGE, start % PAGE
-            page = tl.load(p_table + i_page, mask=i_page < num_raw, other=own_page).to(tl.int64)
-            num_tokens = tl.where(i_page < num_raw, PAGE, length - i_own * PAGE)
-            is_read = (first + tl.arange(0, TOKENS)[None, :] <= o_token[:, None]) | (i_page < num_raw)
-            b_max, b_sum, b_output = attend_raw_tokens(
-                b_query, b_factor, p_heads + page * page_records * (2 * PAGE * D), first, num_tokens, is_read,
-                b_max, b_sum, b_output, D, PAGE,
-            )  # fmt: skip
+        b_output = no_output(ROWS, D, PARTS)
+        b_factor = tl.zeros((ROWS,), tl.float32) + scale
         page = tl.load(p_table + num_raw, mask=num_raw < i_own, other=0)
+        p_sealed, page_elements = p_sealed + o_record * RECORD, page_records * RECORD
+        b_query = load_query_rows(p_rows, is_query, KEY_BITS, D, PARTS)
         if KEY_BITS > 8:
+            b_query = scaled(b_query, 1.0, p_raw.dtype.element_ty)
             is_any = tl.full((ROWS, PAGE), 1, tl.int1)
             for i_page in tl.range(num_raw, i_own, num_stages=NUM_STAGES):
-                p_page = p_sealed + (page.to(tl.int64) * page_records + o_record) * RECORD
+                p_page = p_sealed + page.to(tl.int64) * page_elements
                 page = tl.load(p_table + i_page + 1, mask=i_page + 1 < i_own, other=0)
                 b_max, b_sum, b_output = attend_raw_tokens(
-                    b_query, b_factor, p_page, 0, PAGE, is_any, b_max, b_sum, b_output, D, PAGE
-                )
+                    b_query, b_factor, p_page, 0, PAGE, is_any,
+                    b_max, b_sum, b_output, KEY_BITS, VALUE_BITS, D, PAGE, PARTS,
+                )  # fmt: skip
         else:
-            b_query = load_query_rows(p_rows, is_query, b_norm, D)
-            b_factor, b_output = b_norm * (scale / HALF), b_output * HALF
+            b_norm = row_norm(b_query)
+            b_query, b_sealed_factor = scaled(b_query, 1 / b_norm[:, None], tl.float16), b_norm * (scale / HALF)
             for i_page in tl.range(num_raw, i_own, num_stages=NUM_STAGES):
-                p_record = p_sealed + (page.to(tl.int64) * page_records + o_record) * RECORD
+                p_record = p_sealed + page.to(tl.int64) * page_elements
                 # One page ahead: its loads begin before this one's products, and wait for no table.
                 page = tl.load(p_table + i_page + 1, mask=i_page + 1 < i_own, other=0)
                 b_max, b_sum, b_output = attend_sealed_page(
-                    b_query, b_factor, p_record, b_max, b_sum, b_output,
-                    KEY_BITS, VALUE_BITS, KEY_SCALE, KEY_ZERO, VALUE_CODES, VALUE_SCALE, VALUE_ZERO, D, PAGE,
+                    b_query, b_sealed_factor, p_record, b_max, b_sum, b_output,
+                    KEY_BITS, VALUE_BITS, KEY_SCALE, KEY_ZERO, VALUE_CODES, VALUE_SCALE, VALUE_ZERO, D, PAGE, PARTS,
                 )  # fmt: skip
-            b_output /= HALF
-        # Said again: held all the way, the rows take registers that the loops need.
+            b_output = scaled(b_output, 1 / HALF, tl.float32)
+            # Said again: held all the way, the rows take registers that the loops need.
+            o_row, is_query = block_rows(p_query_starts, p_lengths, i_sequence, i_block, ROWS, PAGE)
+            p_rows = p_query + o_row.to(tl.int64) * query_token_stride + o_head.to(tl.int64) * query_head_stride
+            b_query = scaled(load_query_rows(p_rows, is_query, KEY_BITS, D, PARTS), 1.0, p_raw.dtype.element_ty)
+        own_page = tl.load(p_open_pages + i_sequence.to(tl.int64) * open_stride + i_block)
+        for start in tl.range(0, (num_raw + 1) * PAGE, TOKENS, num_stages=1):
+            i_page, first = start // PAGE, start % PAGE
+            page = tl.load(p_table + i_page, mask=i_page < num_raw, other=own_page)
+            num_tokens = tl.where(i_page < num_raw, PAGE, length - i_own * PAGE)
+            is_read = (first + tl.arange(0, TOKENS)[None, :] <= o_token[:, None]) | (i_page < num_raw)
+            p_page = p_heads + page.to(tl.int64) * page_records * (2 * PAGE * D)
+            b_max, b_sum, b_output = attend_raw_tokens(
+                b_query, b_factor, p_page, first, num_tokens, is_read,
+                b_max, b_sum, b_output, KEY_BITS, VALUE_BITS, D, PAGE, PARTS,
+            )  # fmt: skip
         o_row, is_query = block_rows(p_query_starts, p_lengths, i_sequence, i_block, ROWS, PAGE)
         p_stored = p_output + (o_row.to(tl.int64) * (KV_HEADS * GROUP) + o_head) * D
-        store_block(p_stored, is_query, b_output / b_sum[:, None], p_rotation, D)
+        b_means = scaled(b_output, 1 / b_sum[:, None], tl.float32)
+        store_block(p_stored, is_query, b_means, p_rotation, VALUE_BITS, D, PARTS)
 
 
 def heads_at_once(layout: PageLayout, num_heads: int) -> int:
     """Query heads that one program serves."""
-    return math.gcd(HEADS_AT_ONCE[layout.head_dim], num_heads // layout.num_kv_heads)
+    return 1 if _is_wide_raw(layout) else math.gcd(HEADS_AT_ONCE, num_heads // layout.num_kv_heads)
 
 
 def num_warps(layout: PageLayout, num_heads: int) -> int:
     """Warps of one program."""
-    return NUM_WARPS[layout.head_dim] * heads_at_once(layout, num_heads)
+    return WIDE_RAW_WARPS if _is_wide_raw(layout) else WARPS_PER_HEAD * heads_at_once(layout, num_heads)
+
+
+def num_parts(layout: PageLayout, num_heads: int) -> int:
+    """Parts of a head's dims whose products are taken one after the other.
+
+    Where products have more columns than rows, the compiler shares out columns among warps instead of rows.
+    """
+    return 1 if _is_wide_raw(layout) else max(1, layout.head_dim // (heads_at_once(layout, num_heads) * PAGE_SIZE))
+
+
+def _is_wide_raw(layout: PageLayout) -> bool:
+    return layout.head_dim > 128 and not layout.codec.compresses
 
 
 def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
@@ -153,6 +178,7 @@ def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
         **layout_constants(layout),
         "GROUP": num_heads // layout.num_kv_heads,
         "HEADS": heads_at_once(layout, num_heads),
+        "PARTS": num_parts(layout, num_heads),
         "TOKENS": TOKENS_AT_ONCE[layout.head_dim],
         "NUM_STAGES": NUM_STAGES,
     }

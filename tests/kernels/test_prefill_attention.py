@@ -39,10 +39,12 @@ def test_attention_equals_the_reference(
     assert_close_to_reference(prefilled(on_device(pool, device), 1, query.to(device), batch).cpu(), expected)
 
 
-def test_wide_heads_are_served(device: torch.device) -> None:
-    pool = random_pool("int4", num_pages=6, num_kv_heads=1, head_dim=256, raw_dtype=torch.float16)
+@pytest.mark.parametrize(("codec", "group"), [("none", 2), ("k8v4", 1), ("int4", 2), ("k4v2", 1)])
+def test_wide_heads_are_served(codec: str, group: int, device: torch.device) -> None:
+    """One head a program or two: their dims are taken in four parts or in two, raw ones all at once."""
+    pool = random_pool(codec, num_pages=6, num_kv_heads=1, head_dim=256, raw_dtype=torch.float16)
     batch = random_batch(pool, [150], [20])
-    query = torch.randn((20, 1, 256), dtype=torch.float16)
+    query = torch.randn((20, group, 256), dtype=torch.float16)
     expected = reference.attend(pool, 1, query.double(), batch, 1 / 16)
     assert_close_to_reference(prefilled(on_device(pool, device), 1, query.to(device), batch).cpu(), expected)
 
