@@ -76,6 +76,19 @@ def test_prefill_attention_spills_nothing(architectures: list[str], codecs: list
     assert [kernel for kernel in report["kernels"] if kernel["spilled_bytes"]] == []
 
 
+@pytest.mark.parametrize(
+    ("architecture", "head_dim", "group", "codec"),
+    [(80, 256, 4, "int8"), (80, 256, 4, "none"), (80, 128, 3, "k8v4"), (100, 64, 3, "int8")],
+)
+def test_prefill_attention_spills_nothing_at_other_sizes_and_groups(
+    architecture: int, head_dim: int, group: int, codec: str
+) -> None:
+    """Where one head a program, wide heads or 128 registers have made it spill."""
+    size = ("--head-dim", str(head_dim), "--group", str(group))
+    chosen = ("--architectures", str(architecture), "--codecs", codec, "--kernels", "prefill_attention")
+    assert [kernel["spilled_bytes"] for kernel in reported(*size, *chosen)["kernels"]] == [0]
+
+
 def test_the_inner_loop_is_the_one_with_exponentials() -> None:
     assert inner_loop_length(DISASSEMBLY) == 5
     assert inner_loop_length(DISASSEMBLY.replace("MUFU.EX2", "MUFU.RCP")) is None
