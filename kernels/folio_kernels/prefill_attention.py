@@ -38,10 +38,13 @@ WARPS_PER_HEAD = 4
 """A warp's products have 16 rows: each warp has queries of its own, and none waits for another one's softmax."""
 
 WIDE_RAW_WARPS = 8
-"""Of one head's program where sealed pages are raw and of 256 dims: with outputs of 16 queries a warp these spill."""
+"""Of one head's program for raw pages of 256 dims: with outputs of 16 queries a warp these spill."""
 
 TOKENS_AT_ONCE = {64: 64, 128: 32, 256: 16}
 """By head_dim: raw tokens that are held at once, as many as registers have room for."""
+
+TOKEN_BYTES_AT_ONCE = 128
+"""Of one dim: no more than 32 raw tokens of fp32 are held at once."""
 
 NUM_STAGES = 2
 """What the compiler pipelines: one page is computed on while the next one is loaded."""
@@ -169,7 +172,8 @@ def num_parts(layout: PageLayout, num_heads: int) -> int:
 
 
 def _is_wide_raw(layout: PageLayout) -> bool:
-    return layout.head_dim > 128 and not layout.codec.compresses
+    """Also of fp32: two heads' queries take more than an A100's shared memory."""
+    return layout.head_dim > 128 and (layout.raw_dtype.itemsize > 2 or not layout.codec.compresses)
 
 
 def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
@@ -179,7 +183,7 @@ def prefill_constants(layout: PageLayout, num_heads: int) -> dict[str, int]:
         "GROUP": num_heads // layout.num_kv_heads,
         "HEADS": heads_at_once(layout, num_heads),
         "PARTS": num_parts(layout, num_heads),
-        "TOKENS": TOKENS_AT_ONCE[layout.head_dim],
+        "TOKENS": min(TOKENS_AT_ONCE[layout.head_dim], TOKEN_BYTES_AT_ONCE // layout.raw_dtype.itemsize),
         "NUM_STAGES": NUM_STAGES,
     }
 
