@@ -61,6 +61,11 @@ def test_decode_attention_spills_nothing_and_keeps_its_count() -> None:
     assert {codec: count for codec, count in counts.items() if count > LARGEST_COUNT[codec]} == {}
 
 
+def test_decode_attention_spills_nothing_at_head_dim_64() -> None:
+    report = reported("--head-dim", "64", "--architectures", "90", "--codecs", "k8v4", "--kernels", "decode_attention")
+    assert [kernel["spilled_bytes"] for kernel in report["kernels"]] == [0]
+
+
 def test_merging_spills_nothing() -> None:
     report = reported("--architectures", "90", "--codecs", "int4", "--kernels", "merge_attention")
     assert [kernel["spilled_bytes"] for kernel in report["kernels"]] == [0]
