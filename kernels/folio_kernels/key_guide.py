@@ -77,7 +77,7 @@ def attention_weights(keys: torch.Tensor, guide: torch.Tensor) -> torch.Tensor:
 
     The mean query's softmax over the page to the nearest power of two, and an equal share for all.
     """
-    products = _folded_sum(keys * guide[..., :1, :], -1) * product_scale(keys.shape[-1])
+    products = (keys * guide[..., :1, :]).sum(-1, keepdim=True) * product_scale(keys.shape[-1])
     exponents = torch.round(products - products.amax(-2, keepdim=True)).clamp_min(LEAST_EXPONENT)
     weights = torch.exp2(exponents)
     return weights + EQUAL_SHARE * weights.sum(-2, keepdim=True)
@@ -97,9 +97,9 @@ def fitted_ranges(
     """
     weights = attention_weights(keys, guide)
     total, numbers, above = weights.sum(-2), codes.float(), keys - zero.float().unsqueeze(-2)
-    code_sum, above_sum = _folded_sum(weights * numbers, -2).squeeze(-2), _folded_sum(weights * above, -2).squeeze(-2)
-    squares = _folded_sum(weights * numbers * numbers, -2).squeeze(-2)
-    products = _folded_sum(weights * numbers * above, -2).squeeze(-2)
+    code_sum, above_sum = (weights * numbers).sum(-2), (weights * above).sum(-2)
+    squares = (weights * numbers * numbers).sum(-2)
+    products = (weights * numbers * above).sum(-2)
     variance = squares - code_sum * code_sum / total
     varies = variance > LEAST_VARIED * squares
     slope = (products - code_sum * above_sum / total) / torch.where(varies, variance, 1.0)
@@ -116,19 +116,12 @@ def guided_codes(
     """The codes of keys `[..., page_size, head_dim]` float32, for scales and zeros `[..., head_dim]`: int32."""
     mean, gain = guide.unsqueeze(-2).unbind(-3)
     scale, zero = scale.unsqueeze(-2).float(), zero.unsqueeze(-2).float()
-    steps, codes, owed = (keys - zero) / nonzero(scale), torch.empty_like(keys), torch.zeros_like(keys[..., :1])
+    steps, owed = (keys - zero) / nonzero(scale), torch.zeros_like(keys[..., :1])
+    parts: dict[int, torch.Tensor] = {}
     for dims in stages(keys.shape[-1]):
         moved = (owed * (gain / nonzero(scale))[..., dims]).clamp(-MOST_STEPS, MOST_STEPS)
         code = torch.round(steps[..., dims] - moved).clamp(0, (1 << bits) - 1)
         lost = code * scale[..., dims] + zero[..., dims] - keys[..., dims]
-        owed = owed + _folded_sum(lost * mean[..., dims], -1)
-        codes[..., dims] = code
-    return codes.to(torch.int32)
-
-
-def _folded_sum(x: torch.Tensor, dim: int) -> torch.Tensor:
-    """Sums over a dimension, which stays, in an order that no compiler changes: all who compute give the same bytes."""
-    while x.shape[dim] > 1:
-        first, second = x.chunk(2, dim)
-        x = first + second
-    return x
+        owed = owed + (lost * mean[..., dims]).sum(-1, keepdim=True)
+        parts[dims.start] = code
+    return torch.cat([parts[first] for first in sorted(parts)], -1).to(torch.int32)
