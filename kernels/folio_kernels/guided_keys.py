@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 
 from folio_kernels import key_guide
-from folio_kernels.page_blocks import load_block, store_block
+from folio_kernels.page_blocks import channel_blocks, load_block, store_block
 from folio_kernels.quantise import FP16_MAX, ROUNDING, asymmetric_range, codes_of, reciprocal, saturated_fp16
 
 MOST_STEPS = tl.constexpr(key_guide.MOST_STEPS)
@@ -76,16 +76,10 @@ def store_fitted_ranges(
     D: tl.constexpr,
     PAGE: tl.constexpr,
 ):
-    """Scales and zeros of a page's channels; as in `seal_keys` a thread holds many tokens of few channels."""
+    """Scales and zeros of a page's channels."""
     HALF: tl.constexpr = D // 2
     for half in tl.static_range(2):
-        b_blocks = ()
-        for row in tl.static_range(0, PAGE, ROWS):
-            b_blocks += (load_block(p_keys, row, ROWS, half * HALF, HALF, D),)
-        b_low, b_high = b_blocks[0], b_blocks[0]
-        for block in tl.static_range(1, len(b_blocks)):
-            b_low, b_high = tl.minimum(b_low, b_blocks[block]), tl.maximum(b_high, b_blocks[block])
-        b_low, b_high = tl.min(b_low, 0).to(tl.float32), tl.max(b_high, 0).to(tl.float32)
+        b_blocks, b_low, b_high = channel_blocks(p_keys, ROWS, half * HALF, HALF, D, PAGE)
         b_scale, b_zero = asymmetric_range(b_blocks, b_low, b_high, 0, LEVELS, RATIOS)
         b_scale, b_zero = fitted_range(b_blocks, p_weights, b_scale, b_zero, LEVELS)
         o_channel = half * HALF + tl.arange(0, HALF)

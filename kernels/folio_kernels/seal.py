@@ -16,7 +16,7 @@ import triton.language as tl
 from folio_kernels import encoding, key_guide
 from folio_kernels.guided_keys import seal_guided_keys
 from folio_kernels.layout import PAGE_SIZE, PageLayout
-from folio_kernels.page_blocks import load_block, store_block
+from folio_kernels.page_blocks import channel_blocks, load_block, store_block
 from folio_kernels.pool import PagePool
 from folio_kernels.quantise import asymmetric_range, codes_of, reciprocal, symmetric_scale, unshrunk
 
@@ -43,21 +43,15 @@ def seal_keys(
 ):
     """One range per channel over the page.
 
-    The page comes as blocks of a few rows, so that a thread holds many tokens of few channels and a channel's range
-    needs little talk between threads. Dims that share a byte are worked on one after the other.
+    Dims that share a byte are worked on one after the other.
     """
     SHARING: tl.constexpr = 8 // BITS
     WIDTH: tl.constexpr = D // SHARING
     LEVELS: tl.constexpr = 2.0**BITS - 1
     b_bytes = ()
     for share in tl.static_range(SHARING):
-        b_blocks, b_codes = (), ()
-        for row in tl.static_range(0, PAGE, ROWS):
-            b_blocks += (load_block(p_keys, row, ROWS, share * WIDTH, WIDTH, D),)
-        b_low, b_high = b_blocks[0], b_blocks[0]
-        for block in tl.static_range(1, len(b_blocks)):
-            b_low, b_high = tl.minimum(b_low, b_blocks[block]), tl.maximum(b_high, b_blocks[block])
-        b_low, b_high = tl.min(b_low, 0).to(tl.float32), tl.max(b_high, 0).to(tl.float32)
+        b_blocks, b_low, b_high = channel_blocks(p_keys, ROWS, share * WIDTH, WIDTH, D, PAGE)
+        b_codes = ()
         o_channel = share * WIDTH + tl.arange(0, WIDTH)
         if BITS == 8:
             b_scale = symmetric_scale(tl.maximum(-b_low, b_high))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from folio_kernels.layout import PAGE_SIZE
+from folio_kernels.key_guide import guide_for
+from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.operations import ALL_LAYERS, Operations, operations_for
 from folio_kernels.pool import RAW, SEALED, AttentionBatch, PagePool
 
@@ -46,12 +47,18 @@ def build_history(
     `compiled` matters on a CPU alone, see `operations_for`.
     """
     plan = _plan(lengths, num_new)
-    pool = PagePool(shape.layout(codec), plan.num_raw, plan.num_sealed, device)
+    pool = served_pool(shape.layout(codec), plan.num_raw, plan.num_sealed, device)
     operations = operations_for(pool, compiled=compiled)
     _fill(pool, operations)
     heads = (shape.num_heads, shape.num_kv_heads, shape.num_kv_heads)
     step = [torch.randn((sum(num_new), count, shape.head_dim), dtype=CACHE_DTYPE, device=device) for count in heads]
     return History(operations, plan.batch(device), *step)
+
+
+def served_pool(layout: PageLayout, num_raw: int, num_sealed: int, device: torch.device) -> PagePool:
+    """A pool that is written as a server's is: 4-bit keys by a guide, here that of random queries."""
+    shape = (layout.num_layers, layout.num_kv_heads, layout.head_dim)
+    return PagePool(layout, num_raw, num_sealed, device, guide_for(torch.randn(shape), torch.ones(shape)))
 
 
 @dataclass(frozen=True)

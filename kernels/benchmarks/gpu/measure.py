@@ -11,11 +11,10 @@ import torch
 
 from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.operations import ALL_LAYERS, operations_for
-from folio_kernels.pool import PagePool
 
 from .baselines import BASELINES, UnavailableError, checked, random_cache
 from .cases import HeadShape, Workload, decode_bytes, uncompressed_bytes
-from .histories import build_history, decode_history
+from .histories import build_history, decode_history, served_pool
 from .results import Baseline, Decode, Prefill, Sealing
 from .timing import GraphTimer
 
@@ -71,7 +70,7 @@ def measure_sealing(timer: GraphTimer, shape: HeadShape, workload: Workload, dec
 
 
 def _seal_seconds(timer: GraphTimer, shape: HeadShape, codec: str, *, num_layers: int, num_pages: int) -> float:
-    pool = PagePool(shape.layout(codec, num_layers), num_pages, num_pages, CUDA)
+    pool = served_pool(shape.layout(codec, num_layers), num_pages, num_pages, CUDA)
     pool.raw.normal_()
     operations = operations_for(pool, compiled=True)
     raw, sealed = (torch.randperm(num_pages, device=CUDA) for _ in range(2))
