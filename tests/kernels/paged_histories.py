@@ -22,10 +22,11 @@ def random_pool(
     head_dim: int = 64,
     num_layers: int = 2,
     raw_dtype: torch.dtype = torch.float32,
+    key_guide: torch.Tensor | None = None,
 ) -> PagePool:
     """A pool whose every page holds something: sealed page i is raw page i, compressed."""
     layout = PageLayout(num_layers, num_kv_heads, head_dim, codec_named(codec), raw_dtype)
-    pool = PagePool(layout, num_pages, num_pages)
+    pool = PagePool(layout, num_pages, num_pages, key_guide=key_guide)
     pool.raw.copy_(torch.randn(pool.raw.shape, generator=torch.Generator().manual_seed(num_pages)))
     every_page = torch.arange(num_pages)
     reference.seal(pool, slice(None), every_page, every_page)

@@ -14,6 +14,7 @@ from folio_kernels.cpu_operations import CpuOperations
 from folio_kernels.pool import RAW, SEALED, PagePool
 from tests.kernels.cut_sequences import run_in_chunks
 from tests.kernels.paged_histories import random_batch, random_pool
+from tests.kernels.test_key_guide import random_guide
 
 TOLERANCE = 1e-5
 """fp32 sums of up to a thousand unit-sized terms, in another order."""
@@ -130,12 +131,14 @@ def test_attention_is_the_same_however_a_sequence_is_cut(codec: str, cuts: list[
 
 
 def warm_pool(codec: str) -> PagePool:
-    return random_pool(codec, num_pages=40, num_kv_heads=3, raw_dtype=torch.float16)
+    """Pages as a server writes them: keys of 4 bits by a guide."""
+    guide = random_guide(2, 3, 64) if codec == "int4" else None
+    return random_pool(codec, num_pages=40, num_kv_heads=3, raw_dtype=torch.float16, key_guide=guide)
 
 
 @torch.inference_mode()
 @pytest.mark.parametrize("codec", ["int8", "int4"])
-def test_no_shape_is_compiled_after_the_warm_up(codec: str) -> None:
+def test_no_shape_is_compiled_after_the_warm_up_and_pages_are_the_references(codec: str) -> None:
     torch._dynamo.reset()
     pool = warm_pool(codec)
     operations = CpuOperations(pool, compiled=True)
@@ -158,5 +161,7 @@ def test_no_shape_is_compiled_after_the_warm_up(codec: str) -> None:
     for layers, pages in ((slice(0, 1), [3]), (slice(0, 1), [4, 5, 6]), (slice(None), [7])):
         expected_bytes = pool.sealed[pages].clone()
         operations.seal(layers, torch.tensor(pages), torch.tensor(pages))
-        assert torch.equal(pool.sealed[pages], expected_bytes)
+        # A guide's sums are taken in another order: a range may be the next fp16 number, a key between two codes move.
+        differs = (pool.sealed[pages] != expected_bytes).float().mean()
+        assert differs <= (0 if pool.key_guide is None else 1e-3)
     assert counters["stats"]["unique_graphs"] == compiled
