@@ -48,7 +48,7 @@ check: $(INSTALLED) ## format, lint, types, import directions
 # One thread for each of them: two teams of threads on the same cores wait for each other.
 # Hypothesis repeats its examples; PYTEST_ARGS=--hypothesis-profile=explore looks for new ones.
 test: setup ## the tests (TEST_WORKERS=2 at a time; PYTEST_ARGS adds arguments)
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 monitoring-tools: ## Prometheus and Alertmanager, which the tests of docker/ need, unless they are installed
 	@type -P prometheus promtool prometheus-alertmanager amtool >/dev/null || $(MAKE) $(MONITORING)
