@@ -20,7 +20,7 @@ from folio_backend.cache.prefix_key import PrefixKeys
 from folio_backend.engine import Engine
 from folio_backend.engine_parts import EngineParts
 from folio_backend.errors import ConfigurationError
-from folio_backend.model_check import check_by_trial, check_configuration
+from folio_backend.model_check import check_by_trial, check_configuration, max_positions
 from folio_backend.model_compilation import compile_layers
 from folio_backend.model_runner import ModelRunner
 from folio_backend.page_format import PageFormat, page_format
@@ -58,7 +58,8 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
     cache_dir = None if settings.weights_cache_dir is None else Path(settings.weights_cache_dir)
     folder = resolve_model(settings.model, cache_dir, progress)
     model = _load_model(folder, settings, device, progress)
-    pages = page_format(model, folder, settings, progress)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    pages = page_format(model, tokenizer, settings, progress)
     pool = _allocate(pages, settings, device)
     operations = operations_for(pool, compiled=settings.compile)
     names = ", ".join(sorted({codec.name for codec in pages.layout.codecs}))
@@ -70,7 +71,8 @@ def load_engine(settings: Settings, device: Literal["cpu", "cuda"], progress: Pr
     num_pages = PageCount(pool.num_raw_pages, pool.num_sealed_pages)
     store = PageStore(num_pages, STRATEGIES[settings.strategy](), settings.gc_threshold)
     cache = KVCache(store, settings.sink_pages)
-    return Engine(_parts(runner, cache, settings, folder, pages))
+    prefix_keys = _prefix_keys(weights_digest(folder), pages.digest(model, settings.sink_pages), settings)
+    return Engine(_parts(runner, cache, settings, TextTokenizer(tokenizer, _eos_ids(model)), prefix_keys))
 
 
 def _load_model(
@@ -106,7 +108,19 @@ def _allocate(pages: PageFormat, settings: Settings, device: Literal["cpu", "cud
     return pool_of(pages.layout, count.raw, count.sealed, device, pages.key_guide)
 
 
-def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path, pages: PageFormat) -> EngineParts:
+def _prefix_keys(weights: bytes, pages: bytes, settings: Settings) -> Callable[[str], PrefixKeys]:
+    """Tenant to what derives its pages' keys, from the digests of the weights and of how pages are written."""
+    secret = b"" if settings.tenant_secret is None else settings.tenant_secret.get_secret_value().encode()
+    return lambda tenant: PrefixKeys(secret + b"\0" + tenant.encode(), weights, pages)
+
+
+def _parts(
+    runner: ModelRunner,
+    cache: KVCache,
+    settings: Settings,
+    tokenizer: TextTokenizer,
+    prefix_keys: Callable[[str], PrefixKeys],
+) -> EngineParts:
     config = runner.model.config
     limits = AdmissionLimits(
         max_model_tokens=_max_model_tokens(config, settings),
@@ -114,13 +128,6 @@ def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path
         max_running=settings.max_running_requests,
     )
     sessions = SessionRegistry(cache, settings.max_sessions)
-    tokenizer = TextTokenizer(AutoTokenizer.from_pretrained(folder, local_files_only=True), _eos_ids(runner.model))
-    weights, format_digest = weights_digest(folder), pages.digest(runner.model, settings.sink_pages)
-    secret = b"" if settings.tenant_secret is None else settings.tenant_secret.get_secret_value().encode()
-
-    def prefix_keys(tenant: str) -> PrefixKeys:
-        return PrefixKeys(secret + b"\0" + tenant.encode(), weights, format_digest)
-
     return EngineParts(
         runner=runner,
         cache=cache,
@@ -134,7 +141,7 @@ def _parts(runner: ModelRunner, cache: KVCache, settings: Settings, folder: Path
 
 
 def _max_model_tokens(config: PreTrainedConfig, settings: Settings) -> int:
-    own = getattr(config.get_text_config(), "max_position_embeddings", None)
+    own = max_positions(config)
     chosen = settings.max_model_length
     if own is not None and chosen is not None and chosen > own:
         raise ConfigurationError(f"max_model_length is {chosen}; allowed: at most the model's own {own}.")

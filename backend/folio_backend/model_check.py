@@ -75,6 +75,12 @@ def head_dim(config: PreTrainedConfig) -> int:
     return int(getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads)
 
 
+def max_positions(config: PreTrainedConfig) -> int | None:
+    """The longest history that the model knows positions of; None if it does not say."""
+    longest: int | None = getattr(config.get_text_config(), "max_position_embeddings", None)
+    return longest
+
+
 def num_kv_heads(config: PreTrainedConfig) -> int:
     """Heads of keys and values."""
     text = config.get_text_config()

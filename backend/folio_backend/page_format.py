@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from transformers import AutoTokenizer
 
 from folio_backend.cache.prefix_key import digest_of
 from folio_backend.calibration_text import CALIBRATION_TEXT
 from folio_backend.codec_choice import measure_codecs
 from folio_backend.config import AUTO_CODEC
-from folio_backend.model_check import head_dim, num_kv_heads
+from folio_backend.model_check import head_dim, max_positions, num_kv_heads
 from folio_backend.query_calibration import LONGEST_HISTORY, measure_key_guide
 from folio_kernels.codecs import Codec, codec_named
-from folio_kernels.key_guide import GUIDED_BITS, STAGES
+from folio_kernels.key_guide import STAGES
 from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.mixed_pool import AnyLayout, layout_of
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from folio_backend.config import Settings
 
@@ -64,13 +62,13 @@ class PageFormat:
 
 
 def page_format(
-    model: PreTrainedModel, folder: Path, settings: Settings, progress: Callable[[str], None]
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, settings: Settings, progress: Callable[[str], None]
 ) -> PageFormat:
     """What the settings say, and where they leave it open, what the model shows.
 
     Args:
         model: whose attention may be left set to ours.
-        folder: where its tokenizer lies.
+        tokenizer: the model's.
         settings: codec and dtypes.
         progress: told in a sentence what is measured and what was found.
     """
@@ -82,7 +80,7 @@ def page_format(
     )
     key_guide = None
     if _are_guided(codecs):
-        token_ids = _calibration_tokens(model, folder)
+        token_ids = tokenizer(CALIBRATION_TEXT).input_ids[: max_positions(model.config)]
         progress("measuring the queries that keys are encoded for")
         key_guide = measure_key_guide(model, token_ids)
         if is_auto:
@@ -95,10 +93,4 @@ def page_format(
 
 
 def _are_guided(codecs: Sequence[Codec]) -> bool:
-    return any(codec.key_bits == GUIDED_BITS for codec in codecs)
-
-
-def _calibration_tokens(model: PreTrainedModel, folder: Path) -> list[int]:
-    """The calibration text, as far as the model knows positions of it."""
-    token_ids: list[int] = AutoTokenizer.from_pretrained(folder, local_files_only=True)(CALIBRATION_TEXT).input_ids
-    return token_ids[: getattr(model.config.get_text_config(), "max_position_embeddings", None)]
+    return any(codec.guides_keys for codec in codecs)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from folio_backend.calibration import CALIBRATION_TOKENS, CalibrationOperations, read
-from folio_backend.model_check import num_kv_heads
+from folio_backend.model_check import max_positions, num_kv_heads
 from folio_kernels.key_guide import guide_for
 from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.pool import AttentionBatch
@@ -46,8 +46,7 @@ def measure_key_guide(model: PreTrainedModel, token_ids: Sequence[int]) -> torch
         token_ids: what it reads, not empty; the first `CALIBRATION_TOKENS` count.
     """
     listening = _ListeningOperations(model)
-    max_tokens: int | None = getattr(model.config.get_text_config(), "max_position_embeddings", None)
-    for first_position, piece in pieces_of(token_ids, max_tokens):
+    for first_position, piece in pieces_of(token_ids, max_positions(model.config)):
         read(model, listening, piece, sink_pages=0, first_position=first_position)
     return listening.key_guide()
 

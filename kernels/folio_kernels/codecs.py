@@ -31,6 +31,11 @@ class Codec:
         return self.value_bits < 8
 
     @property
+    def guides_keys(self) -> bool:
+        """Whether keys are encoded for the queries that will read them; with 8 bits there is nothing to gain."""
+        return self.key_bits == 4
+
+    @property
     def compresses(self) -> bool:
         """Whether a sealed page differs from a raw one."""
         return self.key_bits != RAW_BITS

@@ -20,8 +20,6 @@ import torch
 
 from folio_kernels.encoding import FP16_MAX, nonzero, to_fp16
 
-GUIDED_BITS = 4
-"""Keys of so many bits follow a guide; with 8 there is nothing to gain."""
 STAGES = 8
 """Into how many parts the dims of a key are cut. One dim at a time gains little more."""
 MOST_STEPS = 1.0

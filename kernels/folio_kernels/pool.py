@@ -28,7 +28,7 @@ class PagePool:
         sealed: `[num_sealed_pages, layers, kv_heads, record_bytes]` uint8.
         rotation: `[head_dim, head_dim]` float32, orthonormal and symmetric; None where the codec rotates nothing.
         key_guide: `[layers, kv_heads, 2, head_dim]` float32, what 4-bit keys are encoded by (see `key_guide`); None
-            where each goes to the nearest code.
+            where each goes to the nearest code, or has more bits.
     """
 
     def __init__(
@@ -40,7 +40,9 @@ class PagePool:
         key_guide: torch.Tensor | None = None,
     ) -> None:
         self.layout = layout
-        self.key_guide = None if key_guide is None else key_guide.to(device).contiguous()
+        if key_guide is not None:
+            key_guide = key_guide.to(device).contiguous() if layout.codec.guides_keys else None
+        self.key_guide = key_guide
         heads = (layout.num_layers, layout.num_kv_heads)
         # Zeros, not empty: what a masked slot holds is multiplied by zero, and zero times NaN is NaN.
         self.raw = torch.zeros(

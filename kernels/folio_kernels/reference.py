@@ -22,7 +22,7 @@ from folio_kernels.encoding import (
     pack,
     unshrunk,
 )
-from folio_kernels.key_guide import GUIDED_BITS, fitted_ranges, guided_codes
+from folio_kernels.key_guide import fitted_ranges, guided_codes
 from folio_kernels.layout import PAGE_SIZE
 from folio_kernels.pool import SEALED, AttentionBatch, PagePool
 
@@ -49,7 +49,7 @@ def encode_pages(
         fields["key_codes"], fields["key_scale"] = encode_symmetric(keys, -2)
     else:
         codes, scale, zero = encode_asymmetric(keys, -2, codec.key_bits, (1.0,))
-        if guide is not None and codec.key_bits == GUIDED_BITS:
+        if guide is not None:
             scale, zero = fitted_ranges(keys, codes, scale, zero, guide)
             codes = guided_codes(keys, scale, zero, codec.key_bits, guide)
         fields["key_scale"], fields["key_zero"] = scale, zero

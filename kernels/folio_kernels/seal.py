@@ -24,7 +24,6 @@ KEY_CLIP_RATIOS = (1.0,)
 """Keys are not clipped: their outliers lie in channels, and each channel has a scale of its own."""
 UNSHRUNK_BITS = tl.constexpr(encoding.UNSHRUNK_BITS)
 
-
 NUM_WARPS = {64: 4, 128: 4, 256: 8}
 """By head_dim: what keeps a page part in registers without spills."""
 
@@ -198,7 +197,7 @@ def seal(pool: PagePool, layers: slice, raw_pages: torch.Tensor, sealed_pages: t
     seal_kernel[len(raw_pages), end_layer - first_layer, 2 * layout.num_kv_heads](
         pool.raw,
         *fields,
-        pool.key_guide if layout.codec.key_bits == key_guide.GUIDED_BITS else None,
+        pool.key_guide,
         raw_pages,
         sealed_pages,
         first_layer,

@@ -36,7 +36,6 @@ from folio_backend.sessions import SessionRegistry
 from folio_backend.step import StepInput
 from folio_backend.text_tokenizer import TextTokenizer
 from folio_kernels.codecs import codec_named
-from folio_kernels.key_guide import GUIDED_BITS
 from folio_kernels.mixed_pool import layout_of, pool_of
 from folio_kernels.operations import operations_for
 from tests.backend.tiny_models import random_ids, tokenizer
@@ -160,7 +159,7 @@ class EngineHarness:
             head_dim(model.config),
             torch.float32 if size.codec == "none" else torch.float16,
         )
-        is_guided = any(codec.key_bits == GUIDED_BITS for codec in layout.codecs)
+        is_guided = any(codec.guides_keys for codec in layout.codecs)
         key_guide = measure_key_guide(model, random_ids(CALIBRATION_TOKENS)) if is_guided else None
         pool = pool_of(layout, size.raw_pages, size.sealed_pages, key_guide=key_guide)
         self.runner = WatchedRunner(model, operations_for(pool, compiled=False))

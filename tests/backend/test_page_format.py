@@ -12,6 +12,7 @@ from folio_backend.loader import load_engine
 from folio_backend.page_format import PageFormat, page_format
 from folio_kernels.pool import PagePool
 from tests.backend.test_loader import settings_for
+from tests.backend.tiny_models import tokenizer
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_only_keys_of_4_bits_are_measured_for(codec: str, *, is_measured: bool, llama_folder: Path) -> None:
     progress: list[str] = []
     model = AutoModelForCausalLM.from_pretrained(llama_folder)
-    pages = page_format(model, llama_folder, settings_for(llama_folder, codec=codec), progress.append)
+    pages = page_format(model, tokenizer(), settings_for(llama_folder, codec=codec), progress.append)
     assert (pages.key_guide is not None) == is_measured
     assert progress == (["measuring the queries that keys are encoded for"] if is_measured else [])
 
@@ -39,7 +40,7 @@ def test_the_pool_rounds_by_what_was_measured(llama_folder: Path) -> None:
 
 def test_pages_rounded_otherwise_are_other_pages(llama_folder: Path) -> None:
     model = AutoModelForCausalLM.from_pretrained(llama_folder)
-    guided = page_format(model, llama_folder, settings_for(llama_folder, codec="int4"), lambda _: None)
+    guided = page_format(model, tokenizer(), settings_for(llama_folder, codec="int4"), lambda _: None)
     nearest = PageFormat(guided.layout, None)
     assert guided.digest(model, 1) != nearest.digest(model, 1)
     assert guided.digest(model, 1) != guided.digest(model, 2)

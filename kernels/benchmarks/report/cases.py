@@ -12,7 +12,6 @@ from typing import Any
 import torch
 
 from folio_kernels import append, decode_attention, merge_attention, page_copy, prefill_attention, seal
-from folio_kernels.key_guide import GUIDED_BITS
 from folio_kernels.layout import PAGE_SIZE, PageLayout
 from folio_kernels.raw_attention import TOKENS_AT_ONCE
 
@@ -107,7 +106,7 @@ def cases_of(layout: PageLayout, num_heads: int) -> Iterator[KernelCase]:
         is_contracting=False,
         code_type=code_type,
     )
-    if codec.key_bits == GUIDED_BITS:
+    if codec.guides_keys:
         yield KernelCase("seal_guided", codec.name, seal.seal_kernel, sealing, seal.NUM_WARPS[dim], False)
     yield KernelCase(
         "decode_attention",
